@@ -1,0 +1,1 @@
+"""A kernel to look at: how it is opened, and every fact about it that is used."""
