@@ -1,0 +1,181 @@
+"""A piece of the vmemmap, read: its mappings, the frames behind them, and its struct pages.
+
+The machine is looked at a chunk at a time, so that memory stays bounded however big it is. A chunk
+is a run of pfns aligned to more than any hugepage, so no hugepage crosses from one to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
+from hvoinspect.vmemmap.frames import read_frames
+from hvoinspect.vmemmap.pages import Pages, Words, classify
+from hvoinspect.vmemmap.pagetable import ENTRIES, Directory, Maps, map_pages
+
+CHUNK_PAGES = 1 << 20
+"""Struct pages of one chunk: 4 GiB of memory, 64 MiB of vmemmap."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk: n struct pages in p vmemmap pages.
+
+    A vmemmap page each: `frame` uint64[p], its pfn; `present`, `writable`, bool[p]; `split`,
+    bool[p], mapped by a page table of its own 4 KiB entries; `read`, bool[p], its content is there.
+    """
+
+    first_pfn: int
+    frame: NDArray[np.uint64]
+    present: NDArray[np.bool_]
+    writable: NDArray[np.bool_]
+    split: NDArray[np.bool_]
+    read: NDArray[np.bool_]
+    pages: Pages
+    online: NDArray[np.bool_]
+    content: Content
+
+    def values(self, pfns: NDArray[np.uint64], where: PageField) -> NDArray[np.uint64]:
+        """Read `where` of the compound pages with heads `pfns` in this chunk: uint64, as long.
+
+        Zero where the vmemmap page that holds it could not be read.
+        """
+        indices = (pfns - np.uint64(self.first_pfn)).astype(np.intp) + where.index
+        word = self.content.words_of(indices, where.offset & ~7)
+        value = word >> np.uint64(8 * (where.offset & 7))
+        return value & np.uint64((1 << (8 * where.size)) - 1) if where.size < 8 else value
+
+
+@dataclass(frozen=True)
+class Content:
+    """The frames of a chunk, each distinct one once.
+
+    `words` uint64[f, 512]; `row` intp[p]: which of them stands behind a vmemmap page, the last
+    row, all zeros, where none was read.
+    """
+
+    words: NDArray[np.uint64]
+    row: NDArray[np.intp]
+    page_size: int
+
+    def all_words(self, count: int, offset: int) -> NDArray[np.uint64]:
+        """Return the word at `offset` of each of the first `count` struct pages, uint64[count]."""
+        if VMEMMAP_PAGE % self.page_size == 0:
+            each = np.ascontiguousarray(self.words[:, offset // 8 :: self.page_size // 8])
+            return each[self.row].reshape(-1)[:count]
+        return self.words_of(np.arange(count, dtype=np.intp), offset)
+
+    def words_of(self, indices: NDArray[np.intp], offset: int) -> NDArray[np.uint64]:
+        """Return the word at `offset` of the struct pages at `indices` of the chunk."""
+        position = indices * self.page_size + offset
+        row = self.row[np.minimum(position // VMEMMAP_PAGE, len(self.row) - 1)]
+        return self.words[row, position % VMEMMAP_PAGE // 8]
+
+
+def chunk_starts(kernel: Kernel) -> list[int]:
+    """Return the first pfn of each chunk that has a present section, ascending."""
+    first = kernel.sections.numbers * np.uint64(kernel.sections.pages)
+    chunks = np.unique(first // np.uint64(CHUNK_PAGES))
+    return [int(chunk) * CHUNK_PAGES for chunk in chunks]
+
+
+def read_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> Chunk:
+    """Read the chunk at `first_pfn`: its page tables, then each distinct frame once."""
+    size = kernel.page.size
+    start = kernel.vmemmap + first_pfn * size
+    in_section, online = _sections(kernel, first_pfn)
+    pages_count = CHUNK_PAGES * size // VMEMMAP_PAGE
+    frame, present, writable, split, unknown = _vmemmap_pages(kernel, directory, start, pages_count)
+
+    wanted = present & _touched(online, size, pages_count)
+    distinct, row_of = np.unique(frame[wanted], return_inverse=True)
+    words, readable = read_frames(kernel.memory, distinct)
+    row = np.full(pages_count, len(distinct), np.intp)
+    row[wanted] = np.where(readable[row_of], row_of, len(distinct))
+    content = Content(np.concatenate([words, np.zeros((1, ENTRIES), np.uint64)]), row, size)
+    read = row < len(distinct)
+
+    mapped = in_section & _covered(present | unknown, size)
+    was_read = _covered(read, size)
+    seen = mapped & was_read & online
+    compound = content.all_words(CHUNK_PAGES, kernel.page.compound)
+    flags = content.all_words(CHUNK_PAGES, kernel.page.flags)
+    struct_pages = Words(
+        first_pfn,
+        mapped=mapped,
+        readable=was_read | ~online,
+        online=online,
+        compound=np.where(seen, compound, np.uint64(0)),
+        flags=np.where(seen, flags, np.uint64(0)),
+    )
+    pages = classify(struct_pages, kernel.page, (kernel.vmemmap, kernel.vmemmap_end))
+    return Chunk(first_pfn, frame, present, writable, split, read, pages, online, content)
+
+
+def _vmemmap_pages(
+    kernel: Kernel, directory: Directory, start: int, count: int
+) -> tuple[
+    NDArray[np.uint64],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+]:
+    """Return frame, present, writable, split and unknown of `count` vmemmap pages from `start`."""
+    blocks = directory.between(start, start + count * VMEMMAP_PAGE)
+    page_map = map_pages(kernel.memory, kernel.paging, blocks)
+    frame = np.zeros(count, np.uint64)
+    present, writable, split, unknown = (np.zeros(count, np.bool_) for _ in range(4))
+    # Signed, because a chunk of struct pages of an odd size can begin inside a block.
+    first = (page_map.address.astype(np.int64) - np.int64(start - (1 << 64))) // VMEMMAP_PAGE
+    place = first[:, None] + np.arange(ENTRIES)
+    inside = (place >= 0) & (place < count)
+    place = place[inside]
+    frame[place] = page_map.frame[inside]
+    present[place] = page_map.present[inside]
+    writable[place] = page_map.writable[inside]
+    unknown[place] = page_map.unreadable[inside]
+    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
+    split[place] = is_split[inside]
+    return frame, present, writable, split, unknown
+
+
+def _sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return, for each pfn of a chunk, whether its section is present, and online."""
+    sections = kernel.sections
+    count = CHUNK_PAGES // sections.pages
+    number = sections.numbers - np.uint64(first_pfn // sections.pages)
+    here = number < np.uint64(count)  # smaller numbers have wrapped around to huge ones
+    present, online = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    present[number[here].astype(np.intp)] = True
+    online[number[here].astype(np.intp)] = sections.online[here]
+    return present.repeat(sections.pages), online.repeat(sections.pages)
+
+
+def _ends(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the vmemmap page of the first and of the last byte of each struct page of a chunk."""
+    first = np.arange(CHUNK_PAGES, dtype=np.intp) * size
+    return first // VMEMMAP_PAGE, (first + size - 1) // VMEMMAP_PAGE
+
+
+def _covered(vmemmap_pages: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Spread a property of vmemmap pages over the struct pages that lie wholly in such pages."""
+    if VMEMMAP_PAGE % size == 0:
+        return vmemmap_pages.repeat(VMEMMAP_PAGE // size)
+    first, last = _ends(size)
+    covered: NDArray[np.bool_] = vmemmap_pages[first] & vmemmap_pages[last]
+    return covered
+
+
+def _touched(struct_pages: NDArray[np.bool_], size: int, count: int) -> NDArray[np.bool_]:
+    """Gather a property of struct pages to the vmemmap pages that any such page touches."""
+    if VMEMMAP_PAGE % size == 0:
+        return np.asarray(struct_pages.reshape(count, -1).any(axis=1))
+    touched = np.zeros(count, np.bool_)
+    first, last = _ends(size)
+    touched[first[struct_pages]] = True
+    touched[last[struct_pages]] = True
+    return touched

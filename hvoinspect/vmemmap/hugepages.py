@@ -1,0 +1,158 @@
+"""The hugetlb pages of a chunk: what their heads say, and what the page tables show behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
+from hvoinspect.vmemmap.chunks import Chunk
+from hvoinspect.vmemmap.pages import PageClass
+
+
+@dataclass(frozen=True)
+class Hugepages:
+    """One record a hugetlb page, h of them, ascending by pfn.
+
+    What the head says: `pfn` uint64, `order` uint8, `node` and `zone` uint16 (from its flags),
+    `free` bool, `flagged` bool (HPG_vmemmap_optimized).
+
+    What the page tables show of its N vmemmap pages: `vmemmap_pages` int64, N; `unknown` int64,
+    how many of them are not mapped or not readable; `split` bool, all mapped by 4 KiB entries;
+    `head_frame` uint64, the pfn behind the first; `head_writable` bool; `tail_frame` uint64, the
+    pfn behind the second (the first's where N is 1); `tail_frames` int64, distinct frames behind
+    all but the first; `strays` int64, how many of those are not `tail_frame`; `distinct` int64,
+    distinct frames behind all N; `read_only` int64, how many of all but the first are mapped
+    read-only; `read_only_run` int64, how many right after the first are, before a writable one.
+
+    What its struct pages show: `lost_tails` int64, how many of its tails resolve to another page
+    than this head, `lost_pfn` uint64, the first of them, and `lost_to` uint64, the pfn it resolves
+    to; `encoding` uint8: the Encoding of the first tail's word.
+    """
+
+    pfn: NDArray[np.uint64]
+    order: NDArray[np.uint8]
+    node: NDArray[np.uint16]
+    zone: NDArray[np.uint16]
+    free: NDArray[np.bool_]
+    flagged: NDArray[np.bool_]
+    vmemmap_pages: NDArray[np.int64]
+    unknown: NDArray[np.int64]
+    split: NDArray[np.bool_]
+    head_frame: NDArray[np.uint64]
+    head_writable: NDArray[np.bool_]
+    tail_frame: NDArray[np.uint64]
+    tail_frames: NDArray[np.int64]
+    strays: NDArray[np.int64]
+    distinct: NDArray[np.int64]
+    read_only: NDArray[np.int64]
+    read_only_run: NDArray[np.int64]
+    lost_tails: NDArray[np.int64]
+    lost_pfn: NDArray[np.uint64]
+    lost_to: NDArray[np.uint64]
+    encoding: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.pfn)
+
+    @property
+    def remapped(self) -> NDArray[np.bool_]:
+        """bool[h]: some of its vmemmap pages share a frame, whatever the flag says."""
+        return (self.distinct > 0) & (self.distinct < self.vmemmap_pages - self.unknown)
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Hugepages:
+        """Return the records that `chosen` selects."""
+        return Hugepages(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def join(parts: list[Hugepages]) -> Hugepages:
+    """Return the records of all `parts`, one after the other."""
+    return Hugepages(
+        *(np.concatenate([getattr(p, field.name) for p in parts]) for field in fields(Hugepages))
+    )
+
+
+def find_hugepages(kernel: Kernel, chunk: Chunk) -> Hugepages:
+    """Return the hugetlb pages of `chunk`.
+
+    A head counts if it bears the mark of hugetlb pages, its order is one of the kernel's hugepage
+    sizes, and it lies aligned to it: 6.6 marks pages that are none.
+    """
+    heads = np.flatnonzero(chunk.pages.kind == PageClass.HEAD)
+    pfn = heads.astype(np.uint64) + np.uint64(chunk.first_pfn)
+    mark = kernel.page.hugetlb
+    if mark is None:
+        pfn = pfn[:0]
+    else:
+        value = chunk.values(pfn, mark.where) >> np.uint64(mark.bits.shift)
+        pfn = pfn[(value & np.uint64(mark.bits.mask)) == mark.value]
+    order = chunk.values(pfn, kernel.page.order).astype(np.uint8)
+    parts = []
+    for hstate in kernel.hstates:
+        aligned = (pfn & np.uint64((1 << hstate.order) - 1)) == 0
+        parts.append(_look_at(kernel, chunk, pfn[(order == hstate.order) & aligned], hstate.order))
+    if not parts:
+        parts.append(_look_at(kernel, chunk, pfn[:0], 9))
+    found = join(parts)
+    return found.where(np.argsort(found.pfn))
+
+
+def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) -> Hugepages:
+    """Make the records of the hugetlb pages `pfn`, all of one order."""
+    page, count = kernel.page, len(pfn)
+    index = (pfn - np.uint64(chunk.first_pfn)).astype(np.intp)
+    flags = chunk.values(pfn, PageField(0, page.flags, 8))
+    private = chunk.values(pfn, PageField(0, page.private, 8))
+
+    pages = max(1, page.size << order >> 12)
+    vmemmap_page = (index * page.size // VMEMMAP_PAGE)[:, None] + np.arange(pages)
+    frame = chunk.frame[vmemmap_page]
+    known = chunk.present[vmemmap_page] & chunk.read[vmemmap_page]
+    tails = frame[:, 1:]
+    tail_frame = frame[:, min(1, pages - 1)]
+    read_only = ~chunk.writable[vmemmap_page][:, 1:]
+
+    own = np.arange(1 << order)
+    head = chunk.pages.head[index[:, None] + own]
+    resolved = head == pfn[:, None]
+    first_lost = np.argmin(resolved, axis=1) if count else np.zeros(0, np.intp)
+
+    return Hugepages(
+        pfn=pfn,
+        order=np.full(count, order, np.uint8),
+        node=_bits(flags, page.node.shift, page.node.mask),
+        zone=_bits(flags, page.zone.shift, page.zone.mask),
+        free=(private & np.uint64(page.hugetlb_free or 0)) != 0,
+        flagged=(private & np.uint64(page.hugetlb_optimized or 0)) != 0,
+        vmemmap_pages=np.full(count, pages, np.int64),
+        unknown=pages - known.sum(axis=1),
+        split=chunk.split[vmemmap_page].all(axis=1),
+        head_frame=frame[:, 0],
+        head_writable=chunk.writable[vmemmap_page][:, 0],
+        tail_frame=tail_frame,
+        tail_frames=_distinct(tails, known[:, 1:]),
+        strays=((tails != tail_frame[:, None]) & known[:, 1:]).sum(axis=1),
+        distinct=_distinct(frame, known),
+        read_only=(read_only & known[:, 1:]).sum(axis=1),
+        read_only_run=np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
+        lost_tails=(~resolved).sum(axis=1),
+        lost_pfn=pfn + first_lost.astype(np.uint64),
+        lost_to=head[np.arange(count), first_lost],
+        encoding=chunk.pages.encoding[index + min(1, order)],
+    )
+
+
+def _bits(word: NDArray[np.uint64], shift: int, mask: int) -> NDArray[np.uint16]:
+    return ((word >> np.uint64(shift)) & np.uint64(mask)).astype(np.uint16)
+
+
+def _distinct(frame: NDArray[np.uint64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the distinct frames of each row among those `known`: int64[h]."""
+    if frame.shape[1] == 0:
+        return np.zeros(len(frame), np.int64)
+    unknown = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+    ordered = np.sort(np.where(known, frame, unknown), axis=1)
+    changes: NDArray[np.int64] = (np.diff(ordered, axis=1) != 0).sum(axis=1, dtype=np.int64)
+    return changes + known.all(axis=1)
