@@ -24,8 +24,8 @@ class Mappings:
 
     `frame` uint64[f], ascending: the distinct frames mapped by 4 KiB entries, and `times` int64[f],
     how often. `block` uint64[b]: the number of each 2 MiB block of vmemmap in use, counted from the
-    start of the vmemmap; `block_mapped`, `block_shared`, int64[b]: how many of its vmemmap pages
-    are mapped, and mapped to a frame that is mapped again in the same chunk.
+    start of the vmemmap; `block_mapped`, `block_shared`, `block_large`, int64[b]: how many of its
+    vmemmap pages are mapped; to a frame that is mapped again in the same chunk; 2 MiB at a time.
     """
 
     virtual_pages: int
@@ -39,6 +39,7 @@ class Mappings:
     block: NDArray[np.uint64]
     block_mapped: NDArray[np.int64]
     block_shared: NDArray[np.int64]
+    block_large: NDArray[np.int64]
 
 
 def map_of(chunk: Chunk, page_size: int) -> Mappings:
@@ -61,6 +62,7 @@ def map_of(chunk: Chunk, page_size: int) -> Mappings:
         block=used.astype(np.uint64) + np.uint64(first_block),
         block_mapped=mapped[used],
         block_shared=shared.reshape(-1, ENTRIES).sum(axis=1)[used],
+        block_large=(chunk.present & ~chunk.split).reshape(-1, ENTRIES).sum(axis=1)[used],
     )
 
 
@@ -81,6 +83,7 @@ def sum_of(parts: list[Mappings]) -> Mappings:
         block=np.concatenate([part.block for part in parts]),
         block_mapped=np.concatenate([part.block_mapped for part in parts]),
         block_shared=np.concatenate([part.block_shared for part in parts]),
+        block_large=np.concatenate([part.block_large for part in parts]),
     )
 
 

@@ -1,0 +1,330 @@
+"""The result of a scan: the one value that every reporter shows, and its JSON.
+
+The shape is a contract: fields are added, never renamed or removed. Numbers are counts of struct
+pages or of 4 KiB vmemmap pages unless their name says bytes; addresses are hexadecimal strings;
+None (null) means unknown. A number is never made up.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NotRequired, TypedDict
+
+import numpy as np
+
+from hvoinspect import __version__
+from hvoinspect.errors import ExitStatus
+from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
+from hvoinspect.vmemmap.checks import Finding
+from hvoinspect.vmemmap.pages import Encoding, PageClass
+from hvoinspect.vmemmap.pagetable import BLOCK
+from hvoinspect.vmemmap.scan import Scan
+
+SCHEMA = "hvoinspect.scan/1"
+PICTURE_CELLS = 256
+MAX_FINDINGS = 1000
+"""Findings listed of one rule; the rest are counted in `findings_omitted`."""
+
+TailEncoding = Literal["pointer", "mask"]
+HvoKind = Literal["none", "fake_heads", "shared_tail"]
+
+
+class SourceJson(TypedDict):
+    """Which memory was read."""
+
+    kind: str
+    path: str | None
+    debug_info: list[str]
+
+
+class KernelJson(TypedDict):
+    """Which kernel it was."""
+
+    release: str
+    build_id: str | None
+    arch: str
+    page_size: int
+
+
+class EncodingJson(TypedDict):
+    """How tails name their head, and how HVO shares frames."""
+
+    tail: TailEncoding | None
+    field: str | None
+    struct_page_bytes: int | None
+    hvo: HvoKind | None
+    hvo_enabled: bool | None
+
+
+class PagesJson(TypedDict):
+    """Struct pages by class; the five add up to `total`. `offline` of them are among `single`."""
+
+    total: int | None
+    head: int | None
+    fake_head: int | None
+    tail: int | None
+    single: int | None
+    unreadable: int | None
+    offline: int | None
+
+
+class TailsJson(TypedDict):
+    """Encodings seen among the tails that are no fake heads."""
+
+    pointer: int | None
+    mask: int | None
+
+
+class PoolJson(TypedDict):
+    """The hugetlb pages of one size on one node."""
+
+    size_bytes: int
+    node: int
+    total: int
+    free: int
+    optimized: int | None
+    vmemmap_pages_kept: int | None
+    vmemmap_pages_freed: int | None
+
+
+class VmemmapJson(TypedDict):
+    """What the vmemmap takes, and what HVO saves of it."""
+
+    virtual_bytes: int | None
+    frames: int | None
+    shared_frames: int | None
+    read_only_pages: int | None
+    pmd_mapped_bytes: int | None
+    pte_tables: int | None
+    saved_bytes: int | None
+    split_cost_bytes: int | None
+    net_saved_bytes: int | None
+    potential_bytes: int | None
+
+
+class FindingJson(TypedDict):
+    """A breach of a rule."""
+
+    rule: str
+    severity: Literal["error", "warning"]
+    pfn: int
+    address: str
+    expected: str
+    found: str
+    confirmed: bool
+
+
+class CoverageJson(TypedDict):
+    """How much of `pages.total` was looked at."""
+
+    struct_pages_read: int
+    struct_pages_inferred: int
+    fraction: float
+
+
+class PictureJson(TypedDict):
+    """The vmemmap in equal cells from pfn 0 on, one character each.
+
+    "o": some of it is mapped to frames that are mapped more than once (optimized); "L": mapped
+    2 MiB or more at a time; "s": split, 4 KiB at a time; " ": a hole.
+    """
+
+    struct_pages_per_cell: int
+    cells: str
+
+
+class ScanResult(TypedDict):
+    """What `hvoinspect scan --json` prints."""
+
+    schema: str
+    version: str
+    taken_at: str
+    source: SourceJson
+    kernel: KernelJson
+    encoding: EncodingJson
+    pages: PagesJson
+    tails: TailsJson
+    hugetlb: list[PoolJson]
+    vmemmap: VmemmapJson
+    findings: list[FindingJson]
+    findings_omitted: dict[str, int]
+    notes: list[str]
+    coverage: CoverageJson
+    picture: NotRequired[PictureJson]
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """When a result was taken, and how long that took."""
+
+    at: dt.datetime
+    seconds: float
+
+
+def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult:
+    """Return the result of a scan of the vmemmap itself."""
+    kernel = scan.kernel
+    classes = scan.classes
+    total = scan.total
+    findings = list(_listed(scan.findings))
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "taken_at": taken.at.isoformat(timespec="seconds"),
+        "source": {
+            "kind": kernel.source.kind,
+            "path": kernel.source.path,
+            "debug_info": list(kernel.source.debug_info),
+        },
+        "kernel": {
+            "release": kernel.identity.release,
+            "build_id": kernel.identity.build_id,
+            "arch": kernel.identity.arch,
+            "page_size": kernel.identity.page_size,
+        },
+        "encoding": _encoding(scan),
+        "pages": {
+            "total": total,
+            "head": classes[PageClass.HEAD],
+            "fake_head": classes[PageClass.FAKE_HEAD],
+            "tail": classes[PageClass.TAIL],
+            "single": classes[PageClass.SINGLE],
+            "unreadable": classes[PageClass.UNREADABLE],
+            "offline": scan.offline,
+        },
+        "tails": {
+            "pointer": scan.encodings[Encoding.POINTER],
+            "mask": scan.encodings[Encoding.MASK],
+        },
+        "hugetlb": list(_pools(scan)),
+        "vmemmap": _vmemmap(scan),
+        "findings": [_finding(kernel, finding) for finding in findings],
+        "findings_omitted": _omitted(scan.findings, findings),
+        "notes": list(notes),
+        "coverage": {
+            "struct_pages_read": scan.read,
+            "struct_pages_inferred": scan.inferred,
+            "fraction": (scan.read + scan.inferred) / total if total else 0.0,
+        },
+        "picture": _picture(scan),
+        "elapsed_seconds": round(taken.seconds, 3),
+    }
+
+
+def to_json(result: ScanResult) -> str:
+    """Return the result as one JSON object, ending in a newline."""
+    return json.dumps(result, indent=2) + "\n"
+
+
+def exit_status(result: ScanResult, *, strict: bool = False) -> ExitStatus:
+    """Return what a scan with this result exits with; `strict` makes warnings count."""
+    if any(strict or finding["severity"] == "error" for finding in result["findings"]):
+        return ExitStatus.FINDINGS
+    if result["coverage"]["fraction"] < 1.0:
+        return ExitStatus.PARTIAL
+    return ExitStatus.OK
+
+
+def _encoding(scan: Scan) -> EncodingJson:
+    kernel, hvo = scan.kernel, scan.kernel.hvo
+    pointers, masks = scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
+    tail: TailEncoding
+    if pointers or masks:
+        tail = "mask" if masks > pointers else "pointer"
+    else:
+        # No tail to read it off: compound_info_has_mask() is decided when the kernel is built.
+        power_of_two = kernel.page.size & (kernel.page.size - 1) == 0
+        renamed = kernel.page.compound_field == "compound_info"
+        tail = "mask" if renamed and hvo.supported and power_of_two else "pointer"
+    kind: HvoKind = "none"
+    if hvo.supported:
+        kind = "shared_tail" if hvo.has_shared_tails or tail == "mask" else "fake_heads"
+    return {
+        "tail": tail,
+        "field": kernel.page.compound_field,
+        "struct_page_bytes": kernel.page.size,
+        "hvo": kind,
+        "hvo_enabled": hvo.enabled,
+    }
+
+
+def _pools(scan: Scan) -> Iterator[PoolJson]:
+    pages, savings = scan.hugepages, scan.savings
+    keys = np.stack([pages.order.astype(np.int64), pages.node.astype(np.int64)], axis=1)
+    for order, node in np.unique(keys, axis=0).tolist():
+        here = (pages.order == order) & (pages.node == node)
+        yield {
+            "size_bytes": scan.kernel.identity.page_size << order,
+            "node": node,
+            "total": int(here.sum()),
+            "free": int((here & pages.free).sum()),
+            "optimized": int((here & (savings.freed > 0)).sum()),
+            "vmemmap_pages_kept": int(savings.kept[here].sum()),
+            "vmemmap_pages_freed": int(savings.freed[here].sum()),
+        }
+
+
+def _vmemmap(scan: Scan) -> VmemmapJson:
+    mappings, savings = scan.mappings, scan.savings
+    saved = savings.saved * VMEMMAP_PAGE
+    split_cost = savings.split_tables * VMEMMAP_PAGE
+    return {
+        "virtual_bytes": mappings.virtual_pages * VMEMMAP_PAGE,
+        "frames": mappings.large_pages + len(mappings.frame),
+        "shared_frames": int((mappings.times > 1).sum()),
+        "read_only_pages": mappings.read_only_pages,
+        "pmd_mapped_bytes": mappings.large_pages * VMEMMAP_PAGE,
+        "pte_tables": scan.pte_tables,
+        "saved_bytes": saved,
+        "split_cost_bytes": split_cost,
+        "net_saved_bytes": saved - split_cost,
+        "potential_bytes": savings.potential * VMEMMAP_PAGE,
+    }
+
+
+def _listed(findings: Sequence[Finding]) -> Iterator[Finding]:
+    count: dict[str, int] = {}
+    for finding in findings:
+        count[finding.rule] = count.get(finding.rule, 0) + 1
+        if count[finding.rule] <= MAX_FINDINGS:
+            yield finding
+
+
+def _omitted(findings: Sequence[Finding], listed: Sequence[Finding]) -> dict[str, int]:
+    rules = {finding.rule for finding in findings}
+    omitted = {
+        rule: sum(f.rule == rule for f in findings) - sum(f.rule == rule for f in listed)
+        for rule in sorted(rules)
+    }
+    return {rule: count for rule, count in omitted.items() if count}
+
+
+def _finding(kernel: Kernel, finding: Finding) -> FindingJson:
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "pfn": finding.pfn,
+        "address": f"{kernel.vmemmap + finding.pfn * kernel.page.size:#x}",
+        "expected": finding.expected,
+        "found": finding.found,
+        "confirmed": finding.confirmed,
+    }
+
+
+def _picture(scan: Scan) -> PictureJson:
+    mappings = scan.mappings
+    blocks = int(mappings.block[-1]) + 1 if len(mappings.block) else 1
+    per_cell = -(-blocks // PICTURE_CELLS)
+    where = (mappings.block // np.uint64(per_cell)).astype(np.intp)
+    cells = np.full(-(-blocks // per_cell), " ", "<U1")
+    cells[where[mappings.block_large < mappings.block_mapped]] = "s"
+    cells[where[mappings.block_large > 0]] = "L"
+    cells[where[mappings.block_shared > 0]] = "o"
+    return {
+        "struct_pages_per_cell": per_cell * BLOCK // scan.kernel.page.size,
+        "cells": "".join(cells),
+    }

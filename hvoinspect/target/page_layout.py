@@ -1,0 +1,119 @@
+"""Where the words of `struct page` are in one kernel, and what their bits mean there.
+
+Decided by which members, constants and VMCOREINFO entries exist, never by a version number: stable
+trees and distributions backport.
+"""
+
+from __future__ import annotations
+
+from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.facts import Facts
+from hvoinspect.target.layout import Bits, CompoundField, HugetlbMark, PageField, StructPage
+
+PAGE_TYPE_BASE = 0xF000_0000
+"""Set in `page_type` of every typed page up to 6.11 (include/linux/page-flags.h)."""
+
+
+def learn_page_layout(facts: Facts) -> StructPage:
+    """Return the layout of `struct page`. Raises HvoinspectError naming what is not known."""
+    size = facts.size("page")
+    if size is None or size % 8 or not 32 <= size <= 4096:
+        facts.missing(f"a usable size of struct page (found {size})")
+    field, compound = _compound(facts)
+    flags, private = facts.offset("page", "flags"), facts.offset("page", "private")
+    if flags is None or private is None:
+        facts.missing("where page.flags and page.private are")
+    for name, offset in (("flags", flags), (field, compound), ("private", private)):
+        if offset % 8 or offset + 8 > size:
+            raise HvoinspectError(
+                f"page.{name} would be at byte {offset} of {size}",
+                "this kernel's debug information is damaged; try another source of it",
+            )
+    node, zone = _node_and_zone(facts)
+    return StructPage(
+        size=size,
+        compound_field=field,
+        compound=compound,
+        flags=flags,
+        private=private,
+        head_bit=_head_bit(facts),
+        order=_order(facts, flags),
+        hugetlb=_hugetlb_mark(facts, flags),
+        hugetlb_free=_private_bit(facts, "HPG_freed"),
+        hugetlb_optimized=_private_bit(facts, "HPG_vmemmap_optimized"),
+        node=node,
+        zone=zone,
+    )
+
+
+def _compound(facts: Facts) -> tuple[CompoundField, int]:
+    # Renamed in d50569612c29 "mm: rename the 'compound_head' field in the 'struct page' to
+    # 'compound_info'" (7.1). The name says nothing of the encoding: see vmemmap/pages.py.
+    offset = facts.offset("page", "compound_info")
+    if offset is not None:
+        return "compound_info", offset
+    offset = facts.offset("page", "compound_head")
+    if offset is not None:
+        return "compound_head", offset
+    facts.missing("page.compound_info or page.compound_head")
+
+
+def _head_bit(facts: Facts) -> int:
+    mask = facts.number("PG_head_mask")
+    if mask is None:
+        bit = facts.constant("PG_head")
+        mask = None if bit is None else 1 << bit
+    if mask is None:
+        facts.missing("which page flag is PG_head")
+    return mask
+
+
+def _order(facts: Facts, flags: int) -> PageField:
+    # page[1].compound_order up to 6.2, folio._folio_order up to 6.5, and since ebc1baf5c9b4
+    # "mm: store compound_order in folio->flags" (6.6) the low byte of page[1].flags.
+    for struct, member in (("page", "compound_order"), ("folio", "_folio_order")):
+        offset = facts.offset(struct, member)
+        if offset is not None:
+            size = facts.size("page") or 0
+            return PageField(1, offset % size, 1)
+    return PageField(1, flags, 1)
+
+
+def _hugetlb_mark(facts: Facts, flags: int) -> HugetlbMark | None:
+    page_type = facts.offset("page", "page_type")
+    if page_type is None:
+        page_type = facts.offset("page", "_mapcount")  # one union
+    kind = facts.constant("PGTY_hugetlb")
+    if kind is not None and page_type is not None:
+        return HugetlbMark(PageField(0, page_type, 4), Bits(24, 0xFF), kind & 0xFF)
+    # 6.9 to 6.11: a type is a bit that is clear in page_type; VMCOREINFO has ~PG_hugetlb.
+    inverted = facts.number("PAGE_HUGETLB_MAPCOUNT_VALUE")
+    if inverted is not None and page_type is not None:
+        mask = ~inverted & 0xFFFF_FFFF | PAGE_TYPE_BASE
+        return HugetlbMark(PageField(0, page_type, 4), Bits(0, mask), PAGE_TYPE_BASE)
+    flag = facts.number("PG_hugetlb")  # 6.6 to 6.8
+    if flag is not None:
+        return HugetlbMark(PageField(1, flags, 8), Bits(flag, 1), 1)
+    destructor, dtor = facts.offset("page", "compound_dtor"), facts.number("HUGETLB_PAGE_DTOR")
+    if destructor is not None and dtor is not None:
+        return HugetlbMark(PageField(1, destructor, 1), Bits(0, 0xFF), dtor)
+    return None
+
+
+def _private_bit(facts: Facts, name: str) -> int | None:
+    bit = facts.constant(name)
+    return None if bit is None else 1 << bit
+
+
+def _node_and_zone(facts: Facts) -> tuple[Bits, Bits]:
+    """Return where `page.flags` keeps node and zone: include/linux/page-flags-layout.h.
+
+    With SPARSEMEM_VMEMMAP the section takes no bits, so the node is at the very top and the zone
+    right below it.
+    """
+    nodes = facts.array_length("hstate", "nr_huge_pages_node") or 1
+    zones = facts.constant("__MAX_NR_ZONES") or facts.array_length("pglist_data", "node_zones") or 1
+    node_bits, zone_bits = (nodes - 1).bit_length(), (zones - 1).bit_length()
+    node = Bits(64 - node_bits, nodes - 1) if node_bits else Bits(0, 0)
+    zone = Bits(64 - node_bits - zone_bits, (1 << zone_bits) - 1) if zone_bits else Bits(0, 0)
+    return node, zone
