@@ -7,6 +7,7 @@ import sys
 import click
 
 from hvoinspect import __version__
+from hvoinspect.cli.scan import scan
 from hvoinspect.errors import HvoinspectError
 
 
@@ -14,6 +15,9 @@ from hvoinspect.errors import HvoinspectError
 @click.version_option(__version__, prog_name="hvoinspect")
 def hvoinspect() -> None:
     """Show what a Linux kernel's struct page array (the vmemmap) really looks like under HVO."""
+
+
+hvoinspect.add_command(scan)
 
 
 def main() -> None:

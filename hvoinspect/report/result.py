@@ -17,7 +17,8 @@ import numpy as np
 
 from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
-from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
+from hvoinspect.target.kernelview import KernelView
+from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
 from hvoinspect.vmemmap.checks import Finding
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
@@ -180,12 +181,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
             "path": kernel.source.path,
             "debug_info": list(kernel.source.debug_info),
         },
-        "kernel": {
-            "release": kernel.identity.release,
-            "build_id": kernel.identity.build_id,
-            "arch": kernel.identity.arch,
-            "page_size": kernel.identity.page_size,
-        },
+        "kernel": _kernel(kernel.identity),
         "encoding": _encoding(scan),
         "pages": {
             "total": total,
@@ -215,6 +211,74 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
     }
 
 
+def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
+    """Return the result where only the kernel's own view can be had, because of `why`.
+
+    Nothing was read of the vmemmap, so all that page tables or struct pages would show is None.
+    """
+    page = view.page
+    hvo: HvoKind = "none"
+    if view.hvo_supported:
+        hvo = "shared_tail" if view.has_shared_tails else "fake_heads"
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "taken_at": taken.at.isoformat(timespec="seconds"),
+        "source": {"kind": "kpageflags", "path": None, "debug_info": ["btf"]},
+        "kernel": _kernel(view.identity),
+        "encoding": {
+            "tail": _encoding_by_members(page, view.hvo_supported),
+            "field": page.compound_field,
+            "struct_page_bytes": page.size,
+            "hvo": hvo,
+            "hvo_enabled": view.hvo_enabled,
+        },
+        "pages": {
+            "total": view.head + view.tail + view.single,
+            "head": view.head,
+            "fake_head": None,
+            "tail": view.tail,
+            "single": view.single,
+            "unreadable": None,
+            "offline": None,
+        },
+        "tails": {"pointer": None, "mask": None},
+        "hugetlb": [
+            {
+                "size_bytes": pool.size_bytes,
+                "node": pool.node,
+                "total": pool.total,
+                "free": pool.free,
+                "optimized": None,
+                "vmemmap_pages_kept": None,
+                "vmemmap_pages_freed": None,
+            }
+            for pool in sorted(view.pools, key=lambda pool: (pool.size_bytes, pool.node))
+        ],
+        "vmemmap": {
+            "virtual_bytes": None,
+            "frames": None,
+            "shared_frames": None,
+            "read_only_pages": None,
+            "pmd_mapped_bytes": None,
+            "pte_tables": None,
+            "saved_bytes": None,
+            "split_cost_bytes": None,
+            "net_saved_bytes": None,
+            "potential_bytes": None,
+        },
+        "findings": [],
+        "findings_omitted": {},
+        "notes": [
+            f"the kernel's own view only: {why}.",
+            "left out: which hugepages are really optimized, what is saved, fake heads (some "
+            "kernels count them as heads), mappings, and every check.",
+        ],
+        "coverage": {"struct_pages_read": 0, "struct_pages_inferred": 0, "fraction": 0.0},
+        "elapsed_seconds": round(taken.seconds, 3),
+    }
+
+
 def to_json(result: ScanResult) -> str:
     """Return the result as one JSON object, ending in a newline."""
     return json.dumps(result, indent=2) + "\n"
@@ -229,6 +293,24 @@ def exit_status(result: ScanResult, *, strict: bool = False) -> ExitStatus:
     return ExitStatus.OK
 
 
+def _kernel(identity: Identity) -> KernelJson:
+    return {
+        "release": identity.release,
+        "build_id": identity.build_id,
+        "arch": identity.arch,
+        "page_size": identity.page_size,
+    }
+
+
+def _encoding_by_members(page: StructPage, hvo_supported: bool) -> TailEncoding:
+    """Return the encoding where no tail can be seen: `compound_info_has_mask()` is decided when the
+    kernel is built, by CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP and the size of struct page.
+    """
+    power_of_two = page.size & (page.size - 1) == 0
+    renamed = page.compound_field == "compound_info"
+    return "mask" if renamed and hvo_supported and power_of_two else "pointer"
+
+
 def _encoding(scan: Scan) -> EncodingJson:
     kernel, hvo = scan.kernel, scan.kernel.hvo
     pointers, masks = scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
@@ -236,10 +318,7 @@ def _encoding(scan: Scan) -> EncodingJson:
     if pointers or masks:
         tail = "mask" if masks > pointers else "pointer"
     else:
-        # No tail to read it off: compound_info_has_mask() is decided when the kernel is built.
-        power_of_two = kernel.page.size & (kernel.page.size - 1) == 0
-        renamed = kernel.page.compound_field == "compound_info"
-        tail = "mask" if renamed and hvo.supported and power_of_two else "pointer"
+        tail = _encoding_by_members(kernel.page, hvo.supported)
     kind: HvoKind = "none"
     if hvo.supported:
         kind = "shared_tail" if hvo.has_shared_tails or tail == "mask" else "fake_heads"

@@ -20,7 +20,7 @@ SHOWN_FINDINGS = 10
 
 def show(result: ScanResult, console: Console) -> None:
     """Print `result` on `console`."""
-    console.print(Group(*_page(result)), highlight=False, soft_wrap=False)
+    console.print(Group(*_page(result)), highlight=False)
 
 
 def _page(result: ScanResult) -> Iterator[RenderableType]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NoReturn
 
 from drgn import Program, TypeMember, offsetof, sizeof
 
@@ -76,10 +75,10 @@ class Facts:
         except (LookupError, TypeError):
             return None
 
-    def missing(self, what: str) -> NoReturn:
-        """Raise the error that says `what` could not be learned."""
+    def missing(self, what: str) -> HvoinspectError:
+        """Return the error that says `what` could not be learned."""
         sources = "VMCOREINFO and BTF" if self._types_from == "btf" else "VMCOREINFO and DWARF"
-        raise HvoinspectError(
+        return HvoinspectError(
             f"neither {sources} of this kernel tell {what}",
             "give the kernel's debug symbols with --symbols PATH",
         )

@@ -18,11 +18,11 @@ def learn_page_layout(facts: Facts) -> StructPage:
     """Return the layout of `struct page`. Raises HvoinspectError naming what is not known."""
     size = facts.size("page")
     if size is None or size % 8 or not 32 <= size <= 4096:
-        facts.missing(f"a usable size of struct page (found {size})")
+        raise facts.missing(f"a usable size of struct page (found {size})")
     field, compound = _compound(facts)
     flags, private = facts.offset("page", "flags"), facts.offset("page", "private")
     if flags is None or private is None:
-        facts.missing("where page.flags and page.private are")
+        raise facts.missing("where page.flags and page.private are")
     for name, offset in (("flags", flags), (field, compound), ("private", private)):
         if offset % 8 or offset + 8 > size:
             raise HvoinspectError(
@@ -55,7 +55,7 @@ def _compound(facts: Facts) -> tuple[CompoundField, int]:
     offset = facts.offset("page", "compound_head")
     if offset is not None:
         return "compound_head", offset
-    facts.missing("page.compound_info or page.compound_head")
+    raise facts.missing("page.compound_info or page.compound_head")
 
 
 def _head_bit(facts: Facts) -> int:
@@ -64,7 +64,7 @@ def _head_bit(facts: Facts) -> int:
         bit = facts.constant("PG_head")
         mask = None if bit is None else 1 << bit
     if mask is None:
-        facts.missing("which page flag is PG_head")
+        raise facts.missing("which page flag is PG_head")
     return mask
 
 

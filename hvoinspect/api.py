@@ -1,0 +1,86 @@
+"""Whole questions in one call each: what the commands ask, for other programs to ask too."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hvoinspect.errors import HvoinspectError
+from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
+from hvoinspect.target import kernelview
+from hvoinspect.target.layout import Kernel
+from hvoinspect.target.open import NoKcoreError, open_core, open_running
+from hvoinspect.vmemmap.scan import Scan, scan
+
+Progress = Callable[[int, int], None]
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Show nothing."""
+
+
+def scan_running(symbols: Path | None = None, progress: Progress = no_progress) -> ScanResult:
+    """Scan the running kernel; where its memory cannot be read, return its own view instead.
+
+    Raises HvoinspectError if neither can be had.
+    """
+    clock = _Clock()
+    try:
+        kernel = open_running(symbols)
+    except NoKcoreError as no_kcore:
+        return _own_view(no_kcore, clock, progress)
+    result = scan(kernel, progress)
+    return result_of(result, clock.taken(), _notes(result))
+
+
+def scan_core(
+    path: Path, symbols: Path | None = None, progress: Progress = no_progress
+) -> ScanResult:
+    """Scan a crash dump. Raises HvoinspectError."""
+    clock = _Clock()
+    return result_of(scan(open_core(path, symbols), progress), clock.taken())
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.at = dt.datetime.now(dt.UTC)
+        self.start = time.monotonic()
+
+    def taken(self) -> Taken:
+        return Taken(self.at, time.monotonic() - self.start)
+
+
+def _own_view(no_kcore: NoKcoreError, clock: _Clock, progress: Progress) -> ScanResult:
+    try:
+        view = kernelview.look(progress=progress)
+    except HvoinspectError as error:
+        raise HvoinspectError(f"{no_kcore.why}, and {error.why}", no_kcore.remedy) from error
+    return result_of_view(view, clock.taken(), f"{no_kcore.why}; {no_kcore.remedy}")
+
+
+def _notes(result: Scan) -> list[str]:
+    note = _kpageflags_note(result.kernel, result)
+    return [note] if note else []
+
+
+def _kpageflags_note(kernel: Kernel, result: Scan) -> str | None:
+    """Ask the kernel about a fake head, for those kernels that take it for a head themselves.
+
+    Measured on 6.18 and 7.0: /proc/kpageflags sets COMPOUND_HEAD for every fake head.
+    """
+    pages = result.hugepages
+    fakes = pages.where(pages.remapped & (pages.tail_frame == pages.head_frame))
+    if not kernel.live or not len(fakes):
+        return None
+    each = np.uint64(4096 // kernel.page.size)
+    flags = kernelview.read_kpageflags(int(fakes.pfn[0] + each))
+    if flags is None or not flags & kernelview.COMPOUND_HEAD:
+        return None
+    return (
+        "/proc/kpageflags of this kernel cannot be trusted for heads: "
+        "it counts every fake head as a head."
+    )

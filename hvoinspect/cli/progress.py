@@ -1,0 +1,36 @@
+"""Progress on stderr: only on a terminal, and only for work that takes over a second."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+PATIENCE_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function to call with how much of how much is done.
+
+    The bar appears once a second has gone by, and leaves nothing behind.
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    progress = Progress(console=console, transient=True)
+    task = progress.add_task(what, total=None)
+    started = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        if quiet or not console.is_terminal:
+            return
+        if time.monotonic() - started > PATIENCE_SECONDS:
+            progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        progress.stop()

@@ -1,0 +1,257 @@
+"""Learns a kernel from a drgn program: what `layout.Kernel` holds, and nothing is read later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+from drgn import Architecture, FaultError, Object, Program, ProgramFlags
+
+from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.facts import Facts
+from hvoinspect.target.layout import (
+    DebugInfo,
+    Hstate,
+    Hvo,
+    Identity,
+    Kernel,
+    Paging,
+    Sections,
+    Source,
+    SourceKind,
+    TailFrames,
+)
+from hvoinspect.target.memory import UnreadableMemoryError
+from hvoinspect.target.page_layout import learn_page_layout
+from hvoinspect.target.vmcoreinfo import vmcoreinfo
+
+START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+"""Where x86-64 maps the kernel's image (arch/x86/include/asm/page_64_types.h, __START_KERNEL_map);
+the image's physical address is this far below, plus `phys_base`."""
+
+MAX_SECTIONS = 1 << 25
+"""Sections of 128 MiB in 52 bits of physical address, the most x86-64 has."""
+
+MAX_ORDER = 22
+
+
+class DrgnMemory:
+    """Physical memory through drgn, which opens everything read-only."""
+
+    def __init__(self, prog: Program) -> None:
+        self._prog = prog
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return physical memory. Raises UnreadableMemoryError."""
+        try:
+            data: bytes = self._prog.read(address, size, physical=True)
+        except (FaultError, OSError, ValueError, OverflowError) as error:
+            raise UnreadableMemoryError(address, size) from error
+        return data
+
+
+def learn(
+    prog: Program, kind: SourceKind, path: str | None, debug_info: tuple[DebugInfo, ...]
+) -> Kernel:
+    """Learn the kernel that `prog` has open, with types and symbols registered.
+
+    Raises HvoinspectError naming what could not be learned, or what this kernel is that the walk
+    does not know.
+    """
+    _require_x86_64(prog)
+    info = vmcoreinfo(prog)
+    facts = Facts(prog, info, "dwarf" if "dwarf" in debug_info else "btf")
+    page = learn_page_layout(facts)
+    try:
+        vmemmap, sections = _sections(prog, facts)
+        kernel = Kernel(
+            source=Source(kind, path, debug_info),
+            identity=_identity(info),
+            memory=DrgnMemory(prog),
+            live=bool(prog.flags & ProgramFlags.IS_LIVE),
+            vmemmap=vmemmap,
+            page=page,
+            paging=_paging(prog, facts, info),
+            sections=sections,
+            hstates=tuple(_hstates(prog)),
+            hvo=_hvo(prog, facts),
+            tail_frames=lambda: _tail_frames(prog, facts, vmemmap, page.size),
+            origins=facts.origins,
+        )
+    except FaultError as error:
+        raise HvoinspectError(
+            f"the kernel's own tables cannot be read: {error}",
+            "the memory is incomplete; a dump needs the kernel's data (makedumpfile keeps it)",
+        ) from error
+    if kernel.vmemmap_end >= 1 << 64:
+        raise HvoinspectError(
+            "the vmemmap would end beyond the address space",
+            "the memory that was opened is not a kernel's, or is damaged",
+        )
+    return kernel
+
+
+def _require_x86_64(prog: Program) -> None:
+    if prog.platform is None or prog.platform.arch != Architecture.X86_64:
+        name = prog.platform.arch.name.lower() if prog.platform else "unknown"
+        raise HvoinspectError(
+            f"the kernel's architecture is {name}, and only x86_64 page tables can be walked",
+            "inspect it on an x86_64 machine; riscv64 and loongarch64 are not supported yet",
+        )
+
+
+def _identity(info: Mapping[str, str]) -> Identity:
+    return Identity(
+        release=info.get("OSRELEASE", "unknown"),
+        build_id=info.get("BUILD-ID"),
+        arch="x86_64",
+        page_size=int(info["PAGESIZE"]) if info.get("PAGESIZE", "").isdecimal() else 4096,
+    )
+
+
+def _paging(prog: Program, facts: Facts, info: Mapping[str, str]) -> Paging:
+    """Return where the kernel's page tables are.
+
+    With page-table isolation init_top_pgt is the kernel's half, which maps everything.
+    """
+    text = info.get("SYMBOL(init_top_pgt)") or info.get("SYMBOL(swapper_pg_dir)")
+    if text is not None:
+        root = int(text, 16)
+        facts.origins["init_top_pgt"] = "vmcoreinfo"
+    else:
+        root = prog.symbol("init_top_pgt").address
+        facts.origins["init_top_pgt"] = "kallsyms"
+    phys_base = facts.number("phys_base")
+    if phys_base is None:
+        phys_base = int(prog["phys_base"].value_())
+    five = facts.number("pgtable_l5_enabled")
+    levels: Literal[4, 5] = 5 if five else 4
+    # phys_base may be negative: the image can lie below where it was linked to be.
+    physical = root - START_KERNEL_MAP + phys_base
+    if not 0 <= physical < 1 << 52 or physical % 4096:
+        raise HvoinspectError(
+            f"the kernel's page tables would be at physical address {physical:#x}",
+            "the memory that was opened is not a kernel's, or is damaged",
+        )
+    return Paging(physical, levels, facts.number("sme_mask") or 0)
+
+
+def _sections(prog: Program, facts: Facts) -> tuple[int, Sections]:
+    """Return the vmemmap's address and the present sections, from `mem_section`.
+
+    Each section holds its memory map's address less its first pfn's place in it
+    (`sparse_encode_mem_map()`), which with SPARSEMEM_VMEMMAP is the same in all: the vmemmap. Its
+    low bits are flags (include/linux/mmzone.h).
+    """
+    section_bits = facts.number("SECTION_SIZE_BITS")
+    physical_bits = facts.number("MAX_PHYSMEM_BITS")
+    if section_bits is None or physical_bits is None:
+        raise facts.missing("SECTION_SIZE_BITS and MAX_PHYSMEM_BITS")
+    count = 1 << max(0, physical_bits - section_bits)
+    size, offset = facts.size("mem_section"), facts.offset("mem_section", "section_mem_map")
+    if not size or offset is None or size > 4096 or count > MAX_SECTIONS:
+        raise facts.missing("the layout of struct mem_section")
+    numbers, words = _section_words(prog, count, size, offset)
+
+    present_bit = facts.constant("SECTION_MARKED_PRESENT_BIT") or 0
+    online_bit = facts.constant("SECTION_IS_ONLINE_BIT")
+    # Macros up to 5.19: SECTION_IS_ONLINE was (1UL << 2) since 2d070eab2e82 (4.13).
+    online_bit = 2 if online_bit is None else online_bit
+    present = (words >> np.uint64(present_bit) & np.uint64(1)) != 0
+    numbers, words = numbers[present], words[present]
+    if not len(numbers):
+        raise HvoinspectError(
+            "the kernel has no present memory section",
+            "it does not use SPARSEMEM, or the memory that was opened is damaged",
+        )
+    maps = np.unique(words & ~np.uint64(0xFFF))
+    if len(maps) != 1:
+        raise HvoinspectError(
+            f"its sections have {len(maps)} different memory maps, not one vmemmap",
+            "only kernels with SPARSEMEM_VMEMMAP have what this tool looks at",
+        )
+    online = (words >> np.uint64(online_bit) & np.uint64(1)) != 0
+    return int(maps[0]), Sections(1 << (section_bits - 12), numbers, online)
+
+
+def _section_words(
+    prog: Program, count: int, size: int, offset: int
+) -> tuple[
+    np.ndarray[tuple[int], np.dtype[np.uint64]], np.ndarray[tuple[int], np.dtype[np.uint64]]
+]:
+    """Return the number and the section_mem_map of each section that has a root: uint64[n]."""
+    per_root = 4096 // size
+    roots_at = prog["mem_section"]
+    pointer = int(roots_at.value_())
+    if not pointer:
+        return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+    roots = np.frombuffer(prog.read(pointer, 8 * -(-count // per_root)), "<u8")
+    numbers, words = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    for root in np.flatnonzero(roots).tolist():
+        each = np.frombuffer(prog.read(int(roots[root]), per_root * size), np.uint8)
+        each = each.reshape(per_root, size)[:, offset : offset + 8]
+        words.append(np.ascontiguousarray(each).view("<u8").reshape(-1).astype(np.uint64))
+        numbers.append(np.arange(per_root, dtype=np.uint64) + np.uint64(root * per_root))
+    return np.concatenate(numbers), np.concatenate(words)
+
+
+def _hstates(prog: Program) -> Iterator[Hstate]:
+    """Return the hugepage sizes and their pools; none where hugetlb is not built in."""
+    try:
+        count = int(prog["hugetlb_max_hstate"].value_())
+        hstates = prog["hstates"]
+    except LookupError:
+        return
+    for i in range(min(count, hstates.type_.length or 0)):
+        order = int(hstates[i].order.value_())
+        if 0 < order <= MAX_ORDER:
+            yield Hstate(order)
+
+
+def _hvo(prog: Program, facts: Facts) -> Hvo:
+    # hugetlb_free_vmemmap_enabled up to 5.19; a static of mm/hugetlb_vmemmap.c since 6.0.
+    enabled: bool | None = None
+    supported = False
+    try:
+        enabled = bool(prog["vmemmap_optimize_enabled"].value_())
+        supported = True
+    except LookupError:
+        pass
+    has_shared_tails = facts.member("zone", "vmemmap_tails") is not None
+    return Hvo(supported or has_shared_tails, enabled, has_shared_tails)
+
+
+def _tail_frames(prog: Program, facts: Facts, vmemmap: int, page_size: int) -> TailFrames:
+    """Read `zone.vmemmap_tails[order - first]` of every zone: 622026e87c40 (7.1).
+
+    The first entry is for the smallest order whose struct pages fill more than one vmemmap page.
+    """
+    if facts.member("zone", "vmemmap_tails") is None:
+        return {}
+    first_order = (4096 // page_size).bit_length()
+    frames: dict[tuple[int, int, int], int] = {}
+    for node, zone_index, zone in _zones(prog):
+        for at, tail in enumerate(zone.vmemmap_tails):
+            page = int(tail.value_())
+            if page and (page - vmemmap) % page_size == 0:
+                frames[node, zone_index, first_order + at] = (page - vmemmap) // page_size
+    return frames
+
+
+def _zones(prog: Program) -> Iterator[tuple[int, int, Object]]:
+    for node, data in enumerate(_nodes(prog)):
+        if data:
+            for zone_index, zone in enumerate(data.node_zones):
+                yield node, zone_index, zone
+
+
+def _nodes(prog: Program) -> Iterator[Object]:
+    try:
+        node_data = prog["node_data"]
+    except LookupError:
+        yield prog["contig_page_data"].address_of_()
+        return
+    pointers = np.frombuffer(prog.read(node_data.address_ or 0, 8 * node_data.type_.length), "<u8")
+    for node in range(int(np.flatnonzero(pointers).max(initial=-1)) + 1):
+        yield node_data[node]

@@ -1,0 +1,112 @@
+"""Opens what is to be inspected: the running kernel or a dump."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import drgn
+from drgn import Program
+
+from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.target.layout import DebugInfo, Kernel
+from hvoinspect.target.learn import learn
+from hvoinspect.target.symbols import register_all
+
+# What drgn has to say is told as an error of this project's, or is of no concern to its users.
+logging.getLogger("drgn").addHandler(logging.NullHandler())
+
+
+class NoKcoreError(HvoinspectError):
+    """The running kernel's memory cannot be read; its own view may still be had."""
+
+
+def open_running(symbols: Path | None = None) -> Kernel:
+    """Open the running kernel through /proc/kcore.
+
+    Raises NoKcoreError if /proc/kcore is missing, forbidden or empty, and HvoinspectError if the
+    kernel cannot be understood.
+    """
+    prog = Program()
+    try:
+        prog.set_kernel()
+    except PermissionError as error:
+        if os.geteuid() != 0:
+            raise NoKcoreError(
+                "only root may read /proc/kcore, the running kernel's memory",
+                "run it again with sudo",
+            ) from error
+        raise NoKcoreError(
+            "the kernel does not let even root read /proc/kcore",
+            "it is locked down for confidentiality, or this container lacks CAP_SYS_RAWIO: "
+            "scan from the host, or inspect a crash dump",
+        ) from error
+    except FileNotFoundError as error:
+        raise NoKcoreError(
+            "there is no /proc/kcore here",
+            "run it on the host and not in a container, or on a kernel with CONFIG_PROC_KCORE",
+        ) from error
+    except (OSError, ValueError, drgn.FaultError) as error:
+        raise NoKcoreError(
+            f"/proc/kcore cannot be used: {error}",
+            "run it on the host and not in a container",
+        ) from error
+    return learn(prog, "kcore", None, _debug_info(prog, symbols))
+
+
+def open_core(path: Path, symbols: Path | None = None) -> Kernel:
+    """Open a crash dump of a kernel. Raises HvoinspectError."""
+    prog = Program()
+    try:
+        prog.set_core_dump(str(path))
+    except FileNotFoundError as error:
+        raise HvoinspectError(
+            f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
+        ) from error
+    except (OSError, ValueError, drgn.FaultError) as error:
+        raise HvoinspectError(
+            f"{path} cannot be read as a dump: {error}",
+            "give a vmcore, as an ELF or a kdump file, that this user may read",
+        ) from error
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise HvoinspectError(
+            f"{path} is a core file, but not a Linux kernel's",
+            "give a kernel crash dump (vmcore)",
+        )
+    return learn(prog, "core", str(path), _debug_info(prog, symbols))
+
+
+def _debug_info(prog: Program, symbols: Path | None) -> tuple[DebugInfo, ...]:
+    """Register DWARF if it is given or installed, and otherwise BTF and kallsyms."""
+    if _load_dwarf(prog, symbols):
+        return ("vmcoreinfo", "dwarf")
+    register_all(prog)
+    return ("vmcoreinfo", "btf")
+
+
+def _load_dwarf(prog: Program, symbols: Path | None) -> bool:
+    # Only what is on this machine: a scan does not wait for a server of debug information.
+    prog.set_enabled_debug_info_finders(["standard"])
+    if symbols is not None and not symbols.exists():
+        raise HvoinspectError(
+            f"there is no file {symbols}", "give the path of a vmlinux", ExitStatus.USAGE
+        )
+    try:
+        prog.load_debug_info([str(symbols)] if symbols else [], main=True)
+    except drgn.MissingDebugInfoError as error:
+        if symbols is not None:
+            raise HvoinspectError(
+                f"{symbols} is not the debug information of this kernel",
+                "give the vmlinux, with DWARF, of exactly this build",
+            ) from error
+    except (OSError, ValueError, drgn.FaultError) as error:
+        if symbols is not None:
+            raise HvoinspectError(
+                f"{symbols} cannot be read: {error}", "give a vmlinux with DWARF"
+            ) from error
+    try:
+        prog.type("struct page")
+    except LookupError:
+        return False
+    return True
