@@ -40,12 +40,12 @@ class DrgnMemory:
     """Physical memory through drgn, which opens everything read-only."""
 
     def __init__(self, prog: Program) -> None:
-        self._prog = prog
+        self.program = prog
 
     def read(self, address: int, size: int) -> bytes:
         """Return physical memory. Raises UnreadableMemoryError."""
         try:
-            data: bytes = self._prog.read(address, size, physical=True)
+            data: bytes = self.program.read(address, size, physical=True)
         except (FaultError, OSError, ValueError, OverflowError) as error:
             raise UnreadableMemoryError(address, size) from error
         return data
