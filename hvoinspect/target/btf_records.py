@@ -375,6 +375,6 @@ def _scan(words: memoryview, tails: dict[int, tuple[int, int]]) -> array[int]:
         at += step + each * (info & 0xFFFFFF) if each else step
     if at != end:
         raise BtfError(f"type {len(starts) - 1} is cut short")
-    if len(starts) - 1 > MAX_TYPES:
-        raise BtfError(f"it has {len(starts) - 1} types; {MAX_TYPES} is the format's limit")
+    if not 1 < len(starts) <= MAX_TYPES + 1:
+        raise BtfError(f"it has {len(starts) - 1} types, of 1 to {MAX_TYPES} there may be")
     return starts

@@ -51,7 +51,7 @@ VARIABLES: Mapping[str, str] = {
 _IN_VMCOREINFO = ("contig_page_data", "init_uts_ns", "node_data")
 # Where HVO exists, SPARSEMEM is SPARSEMEM_EXTREME: mem_section is a pointer to pointers.
 _EXTREME = (Architecture.X86_64, Architecture.AARCH64, Architecture.RISCV64)
-# What drgn only asks for to know whether there is such a function. An encoder may leave any function
+# drgn asks for these only to know whether they exist. An encoder may leave any function
 # out of BTF; then these have a type that says nothing.
 _FUNCTIONS = ("vmemmap_populate",)
 _MAX_HSTATES = 64
