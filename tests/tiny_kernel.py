@@ -36,7 +36,7 @@ def kernel_btf() -> bytes:
     atomic = e.typedef("atomic_t", e.aggregate("", 4, [("counter", int_, 0)]))
     e.typedef("atomic_long_t", e.aggregate("", 8, [("counter", long, 0)]))
     compound = e.aggregate("", 8, [("compound_head", long, 0)])
-    mapping = e.aggregate("", 32, [("lru", long, 0), ("private", long, 256)], kind=Kind.STRUCT)
+    mapping = e.aggregate("", 40, [("lru", long, 0), ("private", long, 256)], kind=Kind.STRUCT)
     middle = e.aggregate("", 40, [("", mapping, 0), ("", compound, 0)], kind=Kind.UNION)
     typed = e.aggregate("", 4, [("page_type", uint, 0), ("_mapcount", atomic, 0)], kind=Kind.UNION)
     page = [("flags", long, 0), ("", middle, 64), ("", typed, 384), ("_refcount", atomic, 416)]

@@ -32,7 +32,7 @@ MAX_SIZE = 1 << 47
 
 SKIPPED = (Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG)
 """Kinds that stand for the type they refer to."""
-_AGGREGATES = (Kind.STRUCT, Kind.UNION)
+AGGREGATES = (Kind.STRUCT, Kind.UNION)
 _PREFIXES: dict[str, tuple[Kind, ...]] = {
     "struct": (Kind.STRUCT,),
     "union": (Kind.UNION,),
@@ -99,15 +99,12 @@ class Btf:
         found = self._walk(struct, path)
         if found is None:
             return None
-        owner_size, raw = found
+        outer, raw = found
+        self._check_place(outer, raw)
         if raw.bit_size:
-            place = Member(raw.bit_offset // 8, 0, raw.bit_offset % 8, raw.bit_size)
-            place = place._replace(size_bytes=(place.bit_offset + raw.bit_size + 7) // 8)
-        else:
-            place = Member(raw.bit_offset // 8, self.size(raw.type_id), 0, 0)
-        if place.offset_bytes + place.size_bytes > owner_size:
-            raise BtfError(f"{path} lies outside of {struct}")
-        return place
+            first, rest = divmod(raw.bit_offset, 8)
+            return Member(first, (rest + raw.bit_size + 7) // 8, rest, raw.bit_size)
+        return Member(raw.bit_offset // 8, self.size(raw.type_id), 0, 0)
 
     def has_member(self, struct: str, path: str) -> bool:
         """Say whether `member` would find that member."""
@@ -119,7 +116,7 @@ class Btf:
         Empty if there is no such type.
         """
         type_id = self._type(struct)
-        if type_id is None or self.strip(type_id).kind not in _AGGREGATES:
+        if type_id is None or self.strip(type_id).kind not in AGGREGATES:
             return ()
         return tuple(self._flat(self.strip(type_id), 0))
 
@@ -183,7 +180,7 @@ class Btf:
             count *= length
         if record.kind == Kind.PTR:
             size = count * self.pointer_size
-        elif record.kind in (*_AGGREGATES, Kind.INT, Kind.FLOAT, Kind.ENUM, Kind.ENUM64):
+        elif record.kind in (*AGGREGATES, Kind.INT, Kind.FLOAT, Kind.ENUM, Kind.ENUM64):
             size = count * record.value
         else:
             raise BtfError(f"type {record.id}, a {record.kind.name}, has no size")
@@ -201,19 +198,20 @@ class Btf:
         return 8
 
     def check_nesting(self, type_id: int, depth: int = 0) -> None:
-        """Raise BtfError if a type contains itself, or nests or multiplies its members absurdly.
+        """Raise BtfError if a type contains itself, multiplies its members or does not hold them.
 
-        drgn believes what it is told: such a type would have it follow members without end.
+        drgn believes what it is told: some such types would have it follow members without end.
         """
         record = self.strip(type_id)
         while record.kind == Kind.ARRAY:
             record = self.strip(self.records.element(record)[0])
             depth += 1
             _check_depth(record, depth)
-        if record.kind in _AGGREGATES and record.id not in self._nested:
+        if record.kind in AGGREGATES and record.id not in self._nested:
             _check_depth(record, depth)
             for member in self.records.members(record):
                 self.check_nesting(member.type_id, depth + 1)
+                self._check_place(record, member)
             self._flat(record, depth)
             self._nested.add(record.id)
 
@@ -237,15 +235,15 @@ class Btf:
         if (a.kind, a.vlen, a.value) != (b.kind, b.vlen, b.value):
             # Two pointers refer to different ids, which says nothing: they are alike to a reader.
             return a.kind == b.kind == Kind.PTR
-        if a.kind in _AGGREGATES:
+        if a.kind in AGGREGATES:
             places_a = [(m.name, m.bit_offset, m.bit_size) for m in self.records.members(a)]
             return places_a == [(m.name, m.bit_offset, m.bit_size) for m in self.records.members(b)]
         if a.kind in (Kind.ENUM, Kind.ENUM64):
             return list(self.records.enumerators(a)) == list(self.records.enumerators(b))
         return True
 
-    def _walk(self, struct: str, path: str) -> tuple[int, RawMember] | None:
-        """Follow `path`; return the size of the struct, and the member with its offset in it."""
+    def _walk(self, struct: str, path: str) -> tuple[Record, RawMember] | None:
+        """Follow `path`; return the struct, and the member with its offset in it."""
         type_id = self._type(struct)
         if type_id is None:
             return None
@@ -253,14 +251,27 @@ class Btf:
         offset = 0
         found = None
         for step in path.split("."):
-            if record.kind not in _AGGREGATES or (found and found.bit_size):
+            if record.kind not in AGGREGATES or (found and found.bit_size):
                 return None
             found = self._flat(record, 0).get(step)
             if found is None:
                 return None
             offset += found.bit_offset
             record = self.strip(found.type_id)
-        return None if found is None else (outer.value, found._replace(bit_offset=offset))
+        return None if found is None else (outer, found._replace(bit_offset=offset))
+
+    def _check_place(self, owner: Record, member: RawMember) -> None:
+        """Raise BtfError unless a member lies within its owner, and a bit field in its type."""
+        bits = 8 * self.size(member.type_id)
+        if member.bit_size:
+            kind = self.strip(member.type_id).kind
+            if kind not in (Kind.INT, Kind.ENUM, Kind.ENUM64) or member.bit_size > bits:
+                raise BtfError(f"bit field {member.name} of type {owner.id} is none of an integer")
+            bits = member.bit_size
+        elif member.bit_offset % 8:
+            raise BtfError(f"member {member.name} of type {owner.id} starts within a byte")
+        if member.bit_offset + bits > 8 * owner.value:
+            raise BtfError(f"member {member.name} of type {owner.id} lies outside of it")
 
     def _flat(self, record: Record, depth: int) -> Mapping[str, RawMember]:
         """Return the members of an aggregate by name, those of its anonymous members among them."""
@@ -276,7 +287,7 @@ class Btf:
                 count += 1
                 continue
             inner = self.strip(member.type_id)
-            if inner.kind in _AGGREGATES:
+            if inner.kind in AGGREGATES:
                 within = self._flat(inner, depth + 1)
                 count += self._counts[inner.id]
                 if count > MAX_MEMBERS:

@@ -232,8 +232,6 @@ class Records:
                 integer = self.integer(self.record(type_id))
                 if integer.bits != 8 * integer.size:
                     where, width = where + integer.bit_offset, integer.bits
-            if where > 8 * record.value:
-                raise BtfError(f"a member of type {record.id} lies outside of it")
             yield RawMember(self._string(name), type_id, where, width)
 
     def _is_integer(self, type_id: int) -> bool:

@@ -22,7 +22,7 @@ from drgn import (
     TypeParameter,
 )
 
-from hvoinspect.target.btf import MAX_DEPTH, Btf, BtfError
+from hvoinspect.target.btf import AGGREGATES, MAX_DEPTH, Btf, BtfError
 from hvoinspect.target.btf_records import Kind, RawMember, Record
 
 FINDER = "btf"
@@ -177,6 +177,9 @@ class Types:
 
     def _members(self, record: Record) -> Iterator[TypeMember]:
         for member in self._records.members(record):
+            # In C only a struct or union can go without a name; drgn relies on it.
+            if not member.name and self._btf.strip(member.type_id).kind not in AGGREGATES:
+                continue
             yield TypeMember(self._member(member), member.name or None, member.bit_offset)
 
     def _member(self, member: RawMember) -> Callable[[], Type | Object]:

@@ -169,6 +169,10 @@ class TestDamage:
             lambda e: e.array(e.array(e.integer("i", 16), 0xFFFFFFFF), 0xFFFFFFFF),
             lambda e: e.aggregate("s", 4, [("", 2, 0)]) and e.typedef("s", 1),
             lambda e: e.pointer(1),
+            lambda e: e.integer("i", 4) and e.aggregate("s", 8, [("a", 1, 1)]),
+            lambda e: e.integer("i", 4) and e.aggregate("s", 8, [("a", 1, 0, 33)]),
+            lambda e: e.add(Kind.FLOAT, "f", 4) and e.aggregate("s", 8, [("a", 1, 0, 3)]),
+            lambda e: e.integer("i", 4) and e.aggregate("s", 8, [("a", 1, 40)]),
         ],
     )
     def test_types(self, add: Callable[[Encoder], int]) -> None:
@@ -184,6 +188,12 @@ class TestDamage:
         prog, _ = program(e.blob())
         with pytest.raises(BtfError, match="type 99"):
             prog.type("struct s")
+
+    def test_a_nameless_member_that_is_no_aggregate(self) -> None:
+        e = Encoder()
+        e.aggregate("s", 8, [("", e.integer("int", 4), 0), ("a", 1, 32)])
+        prog, _ = program(e.blob())
+        assert Object(prog, "struct s", {"a": 3}).value_() == {"a": 3}
 
     def test_a_parameter(self) -> None:
         e = Encoder()
