@@ -123,7 +123,7 @@ class RawMember(NamedTuple):
 
 
 class Integer(NamedTuple):
-    """An INT. `bits` is less than 8 * `size` for bit fields as pahole encoded them before 1.12."""
+    """An INT. `bits` is less than 8 * `size` if it stands for a bit field of the older form."""
 
     size: int
     bits: int
@@ -226,9 +226,8 @@ class Records:
             if record.flag:
                 where, width = where & 0xFFFFFF, where >> 24
             elif self._is_integer(type_id):
-                # Without kind_flag the width of a bit field is in an INT of its own: all that
-                # there was before 9d5f9f701b18 "bpf: btf: fix struct/union/fwd types with
-                # kind_flag" (v5.0), and what an old pahole still writes.
+                # Without kind_flag, which 9d5f9f701b18 introduced (btf.rst says why both ways
+                # exist), the width of a bit field is in an INT of its own.
                 integer = self.integer(self.record(type_id))
                 if integer.bits != 8 * integer.size:
                     where, width = where + integer.bit_offset, integer.bits
