@@ -1,4 +1,4 @@
-"""`hvoinspect scan`: what the vmemmap looks like, what HVO saves of it, and whether it is intact."""
+"""`hvoinspect scan`: what the vmemmap looks like, what HVO saves, and whether it is intact."""
 
 from __future__ import annotations
 

@@ -303,8 +303,10 @@ def _kernel(identity: Identity) -> KernelJson:
 
 
 def _encoding_by_members(page: StructPage, hvo_supported: bool) -> TailEncoding:
-    """Return the encoding where no tail can be seen: `compound_info_has_mask()` is decided when the
-    kernel is built, by CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP and the size of struct page.
+    """Return the encoding where no tail can be seen.
+
+    `compound_info_has_mask()` is decided when the kernel is built, by
+    CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP and the size of struct page (8c846c879e22, 7.1).
     """
     power_of_two = page.size & (page.size - 1) == 0
     renamed = page.compound_field == "compound_info"

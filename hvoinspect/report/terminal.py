@@ -89,7 +89,7 @@ def _pools(result: ScanResult) -> Table:
 
 def _numbers(result: ScanResult) -> Table:
     """Struct pages by class on the left, what the vmemmap takes on the right."""
-    pages, vmemmap, tails = result["pages"], result["vmemmap"], result["tails"]
+    pages, tails = result["pages"], result["tails"]
     encoding = "mask" if tails["mask"] else "pointer" if tails["pointer"] else None
     left: list[tuple[str, str]] = [
         ("heads", count_text(pages["head"])),
@@ -99,20 +99,13 @@ def _numbers(result: ScanResult) -> Table:
         ("unreadable", count_text(pages["unreadable"])),
         ("total", count_text(pages["total"])),
     ]
-    frames = vmemmap["frames"]
-    right: list[tuple[str, str]] = [
-        ("virtual", _bytes(vmemmap["virtual_bytes"])),
-        ("in frames", _bytes(None if frames is None else frames * VMEMMAP_PAGE)),
-        ("saved", _bytes(vmemmap["saved_bytes"])),
-        ("less split page tables", _bytes(vmemmap["split_cost_bytes"])),
-        ("saved net", _bytes(vmemmap["net_saved_bytes"])),
-        ("could still be saved", _bytes(vmemmap["potential_bytes"])),
-    ]
+    right = _costs(result)
+    seen = any(size is not None for _, size in right)
     table = Table(
         Column("struct pages"),
         Column("", justify="right"),
         Column("", width=3),
-        Column("vmemmap"),
+        Column("vmemmap" if seen else ""),
         Column("", justify="right"),
         box=None,
         pad_edge=False,
@@ -120,8 +113,22 @@ def _numbers(result: ScanResult) -> Table:
         header_style="dim",
     )
     for (name, count), (what, size) in zip(left, right, strict=True):
-        table.add_row(name, count, "", what, size)
+        table.add_row(name, count, "", *((what, _bytes(size)) if seen else ("", "")))
     return table
+
+
+def _costs(result: ScanResult) -> list[tuple[str, int | None]]:
+    """Return what the vmemmap takes and what is saved of it, in bytes; None for what is unknown."""
+    vmemmap = result["vmemmap"]
+    frames = vmemmap["frames"]
+    return [
+        ("virtual", vmemmap["virtual_bytes"]),
+        ("in frames", None if frames is None else frames * VMEMMAP_PAGE),
+        ("saved", vmemmap["saved_bytes"]),
+        ("less split page tables", vmemmap["split_cost_bytes"]),
+        ("saved net", vmemmap["net_saved_bytes"]),
+        ("could still be saved", vmemmap["potential_bytes"]),
+    ]
 
 
 def _bytes(count: int | None) -> str:
@@ -132,7 +139,7 @@ def _pages_text(pages: int | None) -> str:
     return count_text(None) if pages is None else bytes_text(pages * VMEMMAP_PAGE)
 
 
-def _findings(result: ScanResult) -> Iterator[Text]:
+def _findings(result: ScanResult) -> Iterator[RenderableType]:
     findings = result["findings"]
     if not findings:
         if result["coverage"]["struct_pages_read"]:
@@ -144,8 +151,8 @@ def _findings(result: ScanResult) -> Iterator[Text]:
             (f"{finding['severity']}: {finding['rule']}", style),
             f" at pfn {finding['pfn']:#x} ({finding['address']})",
         )
-        yield Text(f"  expected {printable(finding['expected'])}")
-        yield Text(f"  found    {printable(finding['found'])}")
+        yield Sentence(f"  expected {printable(finding['expected'])}", indent=11)
+        yield Sentence(f"  found    {printable(finding['found'])}", indent=11)
     more = len(findings) - SHOWN_FINDINGS + sum(result["findings_omitted"].values())
     if more > 0:
         yield Text(f"... and {more:,} more findings: --json lists them.")
@@ -167,16 +174,25 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
 
 
 class Sentence:
-    """Text that is wrapped between words but not between a number and its unit."""
+    """Text that is wrapped between words but not between a number and its unit.
 
-    def __init__(self, text: str, style: str = "") -> None:
+    All lines but the first are indented by `indent`.
+    """
+
+    def __init__(self, text: str, style: str = "", indent: int = 0) -> None:
         self.text = text
         self.style = style
+        self.indent = indent
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand."""
         tied = re.sub(r"(\d) (?=[KMGT]?i?B\b)", "\\1\N{NO-BREAK SPACE}", self.text)
-        for line in textwrap.wrap(tied, options.max_width, break_on_hyphens=False):
+        for line in textwrap.wrap(
+            tied,
+            max(options.max_width, self.indent + 20),
+            break_on_hyphens=False,
+            subsequent_indent=" " * self.indent,
+        ):
             yield Text(line.replace("\N{NO-BREAK SPACE}", " "), self.style)
 
 

@@ -44,6 +44,10 @@ def verdict(result: ScanResult) -> str:
         parts.append(f"{bytes_text(net)} saved net")
     if potential:
         parts.append(f"{bytes_text(potential)} more could be")
+    errors = [finding for finding in result["findings"] if finding["severity"] == "error"]
+    count = len(errors) + sum(result["findings_omitted"].values())
+    if errors:
+        parts.append(f"the vmemmap is not intact: {count:,} error{'s' if count > 1 else ''} found")
     return "; ".join(parts) + "."
 
 
