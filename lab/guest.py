@@ -1,0 +1,376 @@
+"""Boots a kernel under QEMU's software emulation and runs commands in it, many in one boot.
+
+    with boot("7.3", hvo=True, append="hugepages=64") as guest:
+        print(guest.run("uname -r").stdout)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lab.channel import Channel, ChannelClosed
+from lab.errors import CommandFailed, CommandTimeout, GuestDied, GuestHung, LabError
+from lab.initrd import initrd, modules, needs_initrd
+from lab.kernels import Cache, Kernel
+from lab.machine import Config, Folder, check_host, qemu_command, virtiofsd_command
+
+BOOT_SECONDS = 300.0
+COMMAND_SECONDS = 300.0
+# So long a guest may take to confirm that it killed a command before it counts as hung.
+KILL_SECONDS = 30.0
+CONSOLE_LINES = 40
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/run/lab/home",
+    "LANG": "C.UTF-8",
+    # Most of the files are read-only here.
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+Command = str | Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended: as subprocess has it, `returncode` is negative for a signal."""
+
+    args: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Running:
+    """A command that was started; its output so far can be read at any time."""
+
+    def __init__(self, guest: Guest, number: int, args: tuple[str, ...]) -> None:
+        self.args = args
+        self.returncode: int | None = None
+        self._guest = guest
+        self._number = number
+        self._folder = guest.folder.path / str(number)
+
+    @property
+    def output(self) -> Path:
+        """The file that gets its standard output; `errors` gets the other."""
+        return self._folder / "stdout"
+
+    @property
+    def errors(self) -> Path:
+        """The file that gets its standard error."""
+        return self._folder / "stderr"
+
+    def poll(self, seconds: float = 0.0) -> int | None:
+        """Return its status, or None if it still runs after `seconds`.
+
+        Raises GuestDied if the guest ended meanwhile.
+        """
+        if self.returncode is None:
+            answer = self._guest.receive(lambda m: m.get("id") == self._number, seconds)
+            self.returncode = None if answer is None else int(answer["status"])
+        return self.returncode
+
+    def wait(self, timeout: float = COMMAND_SECONDS) -> Completed:
+        """Wait for its end. Raises CommandTimeout after killing it, GuestDied, GuestHung."""
+        if self.poll(timeout) is None:
+            self.kill()
+            stderr = _text(self.errors)[-2000:]
+            raise CommandTimeout(
+                f"{' '.join(self.args)} did not end within {timeout:g} s and was killed",
+                "allow it more time",
+                f"{self._guest.console()}\n--- its standard error ---\n{stderr}",
+            )
+        assert self.returncode is not None  # noqa: S101 - for the type checker
+        return Completed(self.args, self.returncode, _text(self.output), _text(self.errors))
+
+    def kill(self) -> None:
+        """Kill it and its process group. Raises GuestHung if the guest does not confirm."""
+        if self.returncode is None:
+            self._guest.send({"id": self._number, "op": "kill"})
+            if self.poll(KILL_SECONDS) is None:
+                raise self._guest.hung(f"it could not kill {' '.join(self.args)}")
+
+
+class Guest:
+    """A booted kernel. Made by `boot`; `kernel` is what it runs, `config` what it is made of.
+
+    `work` is a folder that both sides see under one name and may write. All methods raise
+    GuestDied once the guest has ended.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        config: Config,
+        folder: Folder,
+        machine: subprocess.Popen[bytes],
+        channel: Channel,
+    ) -> None:
+        self.kernel = kernel
+        self.config = config
+        self.folder = folder
+        self.work = folder.path / "work"
+        self.machine = machine
+        self.boot_seconds = 0.0
+        self._channel = channel
+        self._last = 0
+
+    def run(
+        self,
+        command: Command,
+        *,
+        timeout: float = COMMAND_SECONDS,
+        check: bool = True,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        input: bytes | None = None,  # noqa: A002 - as subprocess calls it
+    ) -> Completed:
+        """Run a command to its end: a list is a program and its arguments, text is for /bin/sh.
+
+        It runs as root, or as `user`, in this process's folder, with a small environment to which
+        `env` is added. Raises CommandTimeout, GuestHung, GuestDied and, with `check`,
+        CommandFailed for any status but 0.
+        """
+        running = self.start(command, cwd=cwd, env=env, user=user, input=input)
+        done = running.wait(timeout)
+        if check and done.returncode != 0:
+            raise CommandFailed(
+                f"{' '.join(done.args)} ended with status {done.returncode} in the guest",
+                f"it said: {done.stderr[-2000:] or 'nothing'}",
+            )
+        self._forget(running)
+        return done
+
+    def start(
+        self,
+        command: Command,
+        *,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        input: bytes | None = None,  # noqa: A002
+        terminal: tuple[int, int] | None = None,
+    ) -> Running:
+        """Start a command and return at once. Raises GuestDied.
+
+        `terminal` (rows, columns) gives it the guest's interactive terminal instead of files.
+        """
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else map(os.fspath, command)
+        request = {
+            "argv": list(argv),
+            "cwd": str(cwd or Path.cwd()),
+            "env": ENVIRONMENT | dict(env or {}),
+            "user": user,
+            "terminal": terminal,
+        }
+        return self._start(request, input)
+
+    def read_file(self, path: Path | str, *, timeout: float = COMMAND_SECONDS) -> bytes:
+        """Return a guest's file, as of /proc or /sys. Raises FileNotFoundError, GuestDied, ..."""
+        running = self._start({"read": str(path)}, None)
+        done = running.wait(timeout)
+        if done.returncode != 0:
+            raise FileNotFoundError(done.stderr.strip())
+        data = running.output.read_bytes()
+        self._forget(running)
+        return data
+
+    def wait_for_end(self, timeout: float) -> None:
+        """Wait until the machine is off, as after a crash kernel's work. Raises GuestHung."""
+        try:
+            self.machine.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self.hung(f"it still runs after {timeout:g} s") from None
+
+    def alive(self) -> bool:
+        """Tell whether the machine still runs."""
+        return self.machine.poll() is None
+
+    def console(self) -> str:
+        """Return the last lines of the guest's console."""
+        return "\n".join(_text(self.folder.console).splitlines()[-CONSOLE_LINES:])
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait for the end of booting. Raises GuestHung, GuestDied."""
+        started = time.monotonic()
+        if self.receive(lambda m: "ready" in m, timeout) is None:
+            raise self.hung(f"it did not finish booting within {timeout:g} s")
+        self.boot_seconds = time.monotonic() - started
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to the agent in the guest. Raises GuestDied."""
+        try:
+            self._channel.send(message)
+        except ChannelClosed:
+            raise self._died() from None
+
+    def receive(
+        self, wanted: Callable[[dict[str, Any]], bool], timeout: float
+    ) -> dict[str, Any] | None:
+        """Return the wanted message, or None after `timeout` seconds. Raises GuestDied."""
+        deadline = time.monotonic() + timeout
+        while True:
+            # QEMU may end before it connects; so look after it once a second.
+            step = min(deadline, time.monotonic() + 1.0)
+            try:
+                answer = self._channel.receive(wanted, step)
+            except ChannelClosed:
+                raise self._died() from None
+            if answer is not None or time.monotonic() >= deadline:
+                return answer
+            if not self.alive():
+                raise self._died()
+
+    def hung(self, why: str) -> GuestHung:
+        """Return the error that says the guest does not answer."""
+        return GuestHung(
+            f"the guest ({self.config}) hangs: {why}", "look at its console", self.console()
+        )
+
+    def close(self) -> None:
+        """End the machine, after what its programs wrote through memory maps has reached the files."""
+        if self.alive():
+            with contextlib.suppress(GuestDied):
+                self.send({"id": 0, "op": "sync"})
+                self.receive(lambda m: m.get("id") == 0, 5.0)
+        self._channel.close()
+
+    def _start(self, request: dict[str, Any], data: bytes | None) -> Running:
+        self._last += 1
+        folder = self.folder.path / str(self._last)
+        folder.mkdir(mode=0o700)
+        if data is not None:
+            (folder / "stdin").write_bytes(data)
+        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        self.send({"id": self._last, "op": "start"})
+        return Running(self, self._last, tuple(request.get("argv", ("read", request.get("read")))))
+
+    def _forget(self, running: Running) -> None:
+        shutil.rmtree(running.output.parent, ignore_errors=True)
+
+    def _died(self) -> GuestDied:
+        # The console's last lines are there once QEMU is gone.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.machine.wait(5)
+        said = _text(self.folder.path / "qemu.log").strip()
+        return GuestDied(
+            f"the guest ({self.config}) ended{f': {said}' if said else ''}",
+            "look at its console",
+            self.console(),
+        )
+
+
+@contextlib.contextmanager
+def boot(
+    kernel: str | Config,
+    *,
+    cache: Cache | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    writable: Sequence[Path] = (),
+    terminal: bool = False,
+    timeout: float = BOOT_SECONDS,
+    **settings: Any,
+) -> Iterator[Guest]:
+    """Boot a kernel and give a Guest whose end is the end of the context.
+
+    `settings` are those of `Config` (memory, nodes, append, hvo, ...). The guest sees this
+    machine's files; it may write those below `writable` and its own work folder, nothing else.
+    Raises LabError if the lab cannot run here or the kernel cannot be had, GuestDied and
+    GuestHung if it does not boot.
+    """
+    config = kernel if isinstance(kernel, Config) else Config(kernel, **settings)
+    virtiofsd = check_host()
+    found = (cache or Cache()).get(config.kernel, say=say)
+    with contextlib.ExitStack() as stack:
+        folder = Folder(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hvolab-"))))
+        _prepare(found, config, folder, writable)
+        log = stack.enter_context((folder.path / "qemu.log").open("wb"))
+        server = stack.enter_context(
+            _process(virtiofsd_command(virtiofsd, folder), stdin=subprocess.DEVNULL, output=log)
+        )
+        _wait_for_socket(folder.files, server, folder.path / "qemu.log")
+        command = qemu_command(
+            config, found.vmlinuz, folder, terminal=terminal, initrd=folder.initrd.exists()
+        )
+        channel = Channel(folder.control)
+        stack.callback(channel.close)
+        machine = stack.enter_context(
+            _process(
+                command,
+                stdin=None if terminal else subprocess.DEVNULL,
+                output=None if terminal else log,
+            )
+        )
+        guest = Guest(found, config, folder, machine, channel)
+        stack.callback(guest.close)
+        guest.wait_until_ready(timeout)
+        yield guest
+
+
+def _prepare(kernel: Kernel, config: Config, folder: Folder, writable: Sequence[Path]) -> None:
+    here = Path(__file__).parent
+    shutil.copyfile(here / "init.sh", folder.init)
+    folder.init.chmod(0o755)
+    shutil.copyfile(here / "agent.py", folder.path / "agent.py")
+    (folder.path / "work").mkdir()
+    (folder.path / "modules").mkdir()
+    # Users in the guest other than root may get at the work folder.
+    folder.path.chmod(0o755)
+    for number, (name, content) in enumerate(modules(kernel, config.modules)):
+        (folder.path / "modules" / f"{number:02}-{name}.ko").write_bytes(content)
+    paths = [path.resolve() for path in writable]
+    if Path("/") in paths:
+        raise LabError("the guest may not write to all of /", "run this in another folder")
+    lines = [*map(str, paths), str(folder.path)]
+    if any("\n" in line for line in lines):
+        raise LabError("a folder's name holds a newline", "run this in another folder")
+    (folder.path / "writable").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if needs_initrd(kernel):
+        folder.initrd.write_bytes(initrd(kernel, folder.init))
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str], *, stdin: int | None, output: IO[bytes] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        process = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output)
+    except FileNotFoundError:
+        raise LabError(
+            f"{command[0]} is missing", "install it with: sudo apt-get install util-linux"
+        ) from None
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for_socket(path: Path, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise LabError(
+                f"virtiofsd did not start: {_text(log)[-300:] or 'it says nothing'}",
+                "the lab needs root with the right to chroot",
+            )
+        time.sleep(0.01)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
