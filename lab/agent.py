@@ -1,6 +1,6 @@
-"""Runs in the guest as its first process: starts the commands that come over its second serial port.
+"""Runs in the guest as its first process: starts what comes over its second serial port.
 
-A request is one line of JSON, `{"id": N, "op": ...}`; what it is about lies in SESSION/N/request.json.
+A request is one line of JSON, `{"id": N, "op": ...}`; the rest lies in SESSION/N/request.json.
 A command's output goes, through a pipe each, to the files `stdout` and `stderr` there, which the
 host reads as they grow: files carry any amount of data, a serial port would not. The answer is one
 line: `{"id": N, "status": S}`, where S is a negative number for a signal, as in subprocess.

@@ -56,7 +56,7 @@ class Apt:
         free = shutil.disk_usage(folder).free
         if free < 4 * need + (256 << 20):
             raise LabError(
-                f"{folder} has only {free >> 20} MiB left, too little for {need >> 20} MiB of packages",
+                f"{folder} has only {free >> 20} MiB left for {need >> 20} MiB of packages",
                 "make room, or name another folder with HVOINSPECT_LAB_CACHE",
             )
         done = self._run(
@@ -135,7 +135,7 @@ class Apt:
         except FileNotFoundError:
             raise LabError(
                 f"{program} is missing, so no kernel can be fetched",
-                "use a Debian or Ubuntu machine, or copy a filled cache to it (HVOINSPECT_LAB_CACHE)",
+                "use a Debian or Ubuntu machine, or copy a filled cache to this one",
             ) from None
 
     @staticmethod
@@ -153,7 +153,9 @@ class Apt:
                 for suite in SECURITY_SUITES
             ]
         if last_resort:
-            lines += [f"deb [signed-by={keyring}] {where.main} {suite} main" for suite in LAST_RESORT]
+            lines += [
+                f"deb [signed-by={keyring}] {where.main} {suite} main" for suite in LAST_RESORT
+            ]
         return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,9 @@ class GuestError(LabError):
     def __str__(self) -> str:
         """Return both lines, and below them what the guest's console said last."""
         text = super().__str__()
-        return f"{text}\n--- end of the guest's console ---\n{self.console}" if self.console else text
+        return (
+            f"{text}\n--- end of the guest's console ---\n{self.console}" if self.console else text
+        )
 
 
 class GuestDied(GuestError):  # noqa: N818 - says what happened, as `BrokenPipeError` does not

@@ -1,7 +1,7 @@
 """Boots a kernel under QEMU's software emulation and runs commands in it, many in one boot.
 
-    with boot("7.3", hvo=True, append="hugepages=64") as guest:
-        print(guest.run("uname -r").stdout)
+with boot("7.3", hvo=True, append="hugepages=64") as guest:
+    print(guest.run("uname -r").stdout)
 """
 
 from __future__ import annotations
@@ -167,9 +167,9 @@ class Guest:
 
         `terminal` (rows, columns) gives it the guest's interactive terminal instead of files.
         """
-        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else map(os.fspath, command)
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command
         request = {
-            "argv": list(argv),
+            "argv": [os.fspath(argument) for argument in argv],
             "cwd": str(cwd or Path.cwd()),
             "env": ENVIRONMENT | dict(env or {}),
             "user": user,
@@ -240,7 +240,7 @@ class Guest:
         )
 
     def close(self) -> None:
-        """End the machine, after what its programs wrote through memory maps has reached the files."""
+        """End the machine, once what was written through memory maps has reached the files."""
         if self.alive():
             with contextlib.suppress(GuestDied):
                 self.send({"id": 0, "op": "sync"})
@@ -251,6 +251,8 @@ class Guest:
         self._last += 1
         folder = self.folder.path / str(self._last)
         folder.mkdir(mode=0o700)
+        for name in ("stdout", "stderr"):
+            (folder / name).touch()
         if data is not None:
             (folder / "stdin").write_bytes(data)
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")

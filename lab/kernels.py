@@ -75,8 +75,8 @@ class Cache:
         named = os.environ.get(CACHE_VARIABLE)
         home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         self.folder = (
-            folder or Path(named or Path(home) / "hvoinspect" / "lab")
-        ).expanduser().absolute()
+            (folder or Path(named or Path(home) / "hvoinspect" / "lab")).expanduser().absolute()
+        )
         self.apt = Apt(self.folder / "apt")
 
     def kernels(self) -> list[Kernel]:

@@ -1,9 +1,9 @@
 """Picks the packages that make up a kernel out of Debian's package lists; runs nothing.
 
-Debian's layouts, as seen in its package lists: up to 6.18 `linux-image-RELEASE` holds kernel, config and
-modules (from 6.17 on, config may be there or in `linux-base-RELEASE`); from 6.19 on it is empty and depends on
-`linux-binary-RELEASE` (kernel), `linux-modules-RELEASE` and `linux-base-RELEASE` (config). Of superseded
-7.0 and 7.1 only the kernel itself is still carried.
+Debian's layouts, as seen in its archive: up to 6.18, `linux-image-RELEASE` holds kernel, config and
+modules. From 6.19 on it is empty and depends on `linux-binary-RELEASE` (kernel),
+`linux-modules-RELEASE` and `linux-base-RELEASE` (config). Once a newer build replaces it, only what
+was signed stays: so kernels from 6.19 to 7.1 come without modules and config.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def matches(release: str, version: str, wanted: str) -> bool:
 
 
 def parse_packages(text: str) -> list[Package]:
-    """Read the stanzas of a package list (deb-control(5)); those without all fields are left out."""
+    """Read a package list's stanzas (deb-control(5)); those without all fields are left out."""
     found = []
     for stanza in text.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Version|Size): *(\S+)", stanza, re.MULTILINE))

@@ -1,0 +1,103 @@
+"""Guests for tests: each configuration boots once and is shared by all tests that want it.
+
+A test asks by parametrizing `guest` indirectly with a `lab.machine.Config`:
+
+    @pytest.mark.parametrize("guest", [Config("7.3", hvo=True)], indirect=True, ids=str)
+    def test_something(guest: Guest) -> None: ...
+
+Tests that share a guest must leave it as they found it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from lab.errors import GuestError, LabError
+from lab.guest import Guest, boot
+from lab.kernels import Cache
+from lab.machine import Config, check_host
+
+# More would not fit a small machine's memory and processors.
+MOST_ALIVE = 2
+
+
+class LabPool:
+    """Guests that are alive, the one used last at the end."""
+
+    def __init__(self) -> None:
+        self._alive: OrderedDict[Config, tuple[Guest, ExitStack]] = OrderedDict()
+        self._cannot: dict[str, LabError] = {}
+        self._failed: dict[Config, GuestError] = {}
+
+    def require(self, kernel: str) -> None:
+        """Skip the test if the lab cannot run it here; fail it instead if the lab is required."""
+        if kernel not in self._cannot:
+            try:
+                check_host()
+                Cache().get(kernel)
+            except LabError as error:
+                self._cannot[kernel] = error
+        if kernel in self._cannot:
+            reason = f"no lab for {kernel}: {self._cannot[kernel]}"
+            if os.environ.get("HVOINSPECT_LAB") == "required":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+
+    def guest(self, config: Config) -> Guest:
+        """Return a guest of this configuration, booting it if none is alive."""
+        self.require(config.kernel)
+        if config in self._failed:
+            raise self._failed[config]
+        if config in self._alive and not self._alive[config][0].alive():
+            self._alive.pop(config)[1].close()
+        if config not in self._alive:
+            while len(self._alive) >= MOST_ALIVE:
+                self._alive.popitem(last=False)[1][1].close()
+            stack = ExitStack()
+            try:
+                self._alive[config] = (stack.enter_context(boot(config)), stack)
+            except GuestError as error:
+                # Booting again would fail again, minutes later.
+                self._failed[config] = error
+                raise
+        self._alive.move_to_end(config)
+        return self._alive[config][0]
+
+    def close(self) -> None:
+        """End all guests."""
+        while self._alive:
+            self._alive.popitem()[1][1].close()
+
+
+@pytest.fixture(scope="session")
+def lab_pool() -> Iterator[LabPool]:
+    """The guests of this test session."""
+    pool = LabPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest, lab_pool: LabPool) -> Guest:
+    """A booted guest of the configuration that the test is parametrized with."""
+    config: Config = request.param
+    return lab_pool.guest(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that boot, and let those of one configuration run one after the other."""
+    order: dict[Config, int] = {}
+
+    def place(item: pytest.Item) -> int:
+        config = getattr(getattr(item, "callspec", None), "params", {}).get("guest")
+        return order.setdefault(config, len(order) + 1) if isinstance(config, Config) else 0
+
+    for item in items:
+        if {"guest", "lab_pool"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.lab)
+    items.sort(key=place)
