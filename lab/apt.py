@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -32,9 +33,13 @@ class Apt:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._known: list[Build] | None = None
+        self._failure = ""
 
     def known(self, *, last_resort: bool = False) -> list[Build]:
-        """Return the kernels that can be fetched, after refreshing lists older than an hour."""
+        """Return the kernels that can be fetched, after refreshing lists older than an hour.
+
+        `last_resort` also looks in suites that are left out because they are large.
+        """
         stamp = self.folder / "sources.list"
         wanted = self._sources_list(mirrors(), last_resort=last_resort)
         try:
@@ -43,11 +48,16 @@ class Apt:
         except OSError:
             old, fresh = "", False
         # A list that also has the last resort's suites serves those who do not ask for them.
-        if not fresh or not old.startswith(wanted):
+        if not self._failure and not (fresh and old.startswith(wanted)):
             self._update(wanted)
             self._known = None
         if self._known is None:
             self._known = builds(self._list())
+        if not self._known and self._failure:
+            raise LabError(
+                f"Debian's package lists cannot be fetched: {self._failure}",
+                "check that the mirror can be reached; kernels fetched before can be used offline",
+            )
         return self._known
 
     def download(self, packages: list[Package], folder: Path) -> list[Path]:
@@ -78,12 +88,12 @@ class Apt:
         new = self.folder / "sources.new"
         new.write_text(sources, encoding="utf-8")
         done = self._run("apt-get", "-q", "update", sources=new)
-        if done.returncode:
-            raise LabError(
-                f"Debian's package lists cannot be fetched: {_reason(done)}",
-                "check that the mirror can be reached; kernels fetched before can be used offline",
-            )
         new.replace(stamp)
+        # A suite that cannot be reached is only a warning to apt. The others' lists, and older
+        # ones, serve meanwhile; the next command tries again.
+        self._failure = _reason(done) if done.returncode or "Failed to fetch" in done.stderr else ""
+        if self._failure:
+            os.utime(stamp, (0, 0))
 
     def _list(self) -> list[Package]:
         names = [
@@ -160,5 +170,5 @@ class Apt:
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "Err:"))]
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W: Failed"))]
     return lines[0].split(":", 1)[1].strip() if lines else f"exit status {done.returncode}"

@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lab.channel import Channel, ChannelClosed
-from lab.errors import CommandFailed, CommandTimeout, GuestDied, GuestHung, LabError
-from lab.initrd import initrd, modules, needs_initrd
+from lab.errors import CommandFailed, CommandTimeout, GuestDied, GuestHung
 from lab.kernels import Cache, Kernel
 from lab.machine import Config, Folder, check_host, qemu_command, virtiofsd_command
+from lab.session import prepare, process, text_of, wait_for_socket
 
 BOOT_SECONDS = 300.0
 COMMAND_SECONDS = 300.0
@@ -85,14 +85,14 @@ class Running:
         """Wait for its end. Raises CommandTimeout after killing it, GuestDied, GuestHung."""
         if self.poll(timeout) is None:
             self.kill()
-            stderr = _text(self.errors)[-2000:]
+            stderr = text_of(self.errors)[-2000:]
             raise CommandTimeout(
                 f"{' '.join(self.args)} did not end within {timeout:g} s and was killed",
                 "allow it more time",
                 f"{self._guest.console()}\n--- its standard error ---\n{stderr}",
             )
         assert self.returncode is not None  # noqa: S101 - for the type checker
-        return Completed(self.args, self.returncode, _text(self.output), _text(self.errors))
+        return Completed(self.args, self.returncode, text_of(self.output), text_of(self.errors))
 
     def kill(self) -> None:
         """Kill it and its process group. Raises GuestHung if the guest does not confirm."""
@@ -200,7 +200,7 @@ class Guest:
 
     def console(self) -> str:
         """Return the last lines of the guest's console."""
-        return "\n".join(_text(self.folder.console).splitlines()[-CONSOLE_LINES:])
+        return "\n".join(text_of(self.folder.console).splitlines()[-CONSOLE_LINES:])
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait for the end of booting. Raises GuestHung, GuestDied."""
@@ -266,7 +266,7 @@ class Guest:
         # The console's last lines are there once QEMU is gone.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.machine.wait(5)
-        said = _text(self.folder.path / "qemu.log").strip()
+        said = text_of(self.folder.path / "qemu.log").strip()
         return GuestDied(
             f"the guest ({self.config}) ended{f': {said}' if said else ''}",
             "look at its console",
@@ -297,19 +297,19 @@ def boot(
     found = (cache or Cache()).get(config.kernel, say=say)
     with contextlib.ExitStack() as stack:
         folder = Folder(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hvolab-"))))
-        _prepare(found, config, folder, writable)
+        prepare(found, config, folder, writable)
         log = stack.enter_context((folder.path / "qemu.log").open("wb"))
         server = stack.enter_context(
-            _process(virtiofsd_command(virtiofsd, folder), stdin=subprocess.DEVNULL, output=log)
+            process(virtiofsd_command(virtiofsd, folder), stdin=subprocess.DEVNULL, output=log)
         )
-        _wait_for_socket(folder.files, server, folder.path / "qemu.log")
+        wait_for_socket(folder.files, server, folder.path / "qemu.log")
         command = qemu_command(
             config, found.vmlinuz, folder, terminal=terminal, initrd=folder.initrd.exists()
         )
         channel = Channel(folder.control)
         stack.callback(channel.close)
         machine = stack.enter_context(
-            _process(
+            process(
                 command,
                 stdin=None if terminal else subprocess.DEVNULL,
                 output=None if terminal else log,
@@ -319,60 +319,3 @@ def boot(
         stack.callback(guest.close)
         guest.wait_until_ready(timeout)
         yield guest
-
-
-def _prepare(kernel: Kernel, config: Config, folder: Folder, writable: Sequence[Path]) -> None:
-    here = Path(__file__).parent
-    shutil.copyfile(here / "init.sh", folder.init)
-    folder.init.chmod(0o755)
-    shutil.copyfile(here / "agent.py", folder.path / "agent.py")
-    (folder.path / "work").mkdir()
-    (folder.path / "modules").mkdir()
-    # Users in the guest other than root may get at the work folder.
-    folder.path.chmod(0o755)
-    for number, (name, content) in enumerate(modules(kernel, config.modules)):
-        (folder.path / "modules" / f"{number:02}-{name}.ko").write_bytes(content)
-    paths = [path.resolve() for path in writable]
-    if Path("/") in paths:
-        raise LabError("the guest may not write to all of /", "run this in another folder")
-    lines = [*map(str, paths), str(folder.path)]
-    if any("\n" in line for line in lines):
-        raise LabError("a folder's name holds a newline", "run this in another folder")
-    (folder.path / "writable").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    if needs_initrd(kernel):
-        folder.initrd.write_bytes(initrd(kernel, folder.init))
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str], *, stdin: int | None, output: IO[bytes] | None
-) -> Iterator[subprocess.Popen[bytes]]:
-    try:
-        process = subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output)
-    except FileNotFoundError:
-        raise LabError(
-            f"{command[0]} is missing", "install it with: sudo apt-get install util-linux"
-        ) from None
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for_socket(path: Path, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise LabError(
-                f"virtiofsd did not start: {_text(log)[-300:] or 'it says nothing'}",
-                "the lab needs root with the right to chroot",
-            )
-        time.sleep(0.01)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
