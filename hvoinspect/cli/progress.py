@@ -33,4 +33,5 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
     try:
         yield show
     finally:
-        progress.stop()
+        if progress.live.is_started:  # stopping what was not started prints an empty line
+            progress.stop()

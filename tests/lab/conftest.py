@@ -89,15 +89,22 @@ def guest(request: pytest.FixtureRequest, lab_pool: LabPool) -> Guest:
     return lab_pool.guest(config)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that boot, and let those of one configuration run one after the other."""
+    """Mark the tests that boot, and let those of one configuration run one after the other.
+
+    Where tests run in several processes, all that boot one kernel run in the same.
+    """
     order: dict[Config, int] = {}
 
-    def place(item: pytest.Item) -> int:
+    def config_of(item: pytest.Item) -> Config | None:
         config = getattr(getattr(item, "callspec", None), "params", {}).get("guest")
-        return order.setdefault(config, len(order) + 1) if isinstance(config, Config) else 0
+        return config if isinstance(config, Config) else None
 
     for item in items:
         if {"guest", "lab_pool"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.lab)
-    items.sort(key=place)
+        if config := config_of(item):
+            item.add_marker(pytest.mark.xdist_group(config.kernel))
+            order.setdefault(config, len(order) + 1)
+    items.sort(key=lambda item: order[config] if (config := config_of(item)) else 0)

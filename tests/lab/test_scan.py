@@ -1,6 +1,6 @@
 """A scan on real kernels, before and after 7.1, against the kernel's own word and drgn's.
 
-Each kernel runs with HVO on and off, on two NUMA nodes, with hugepages of both sizes set up at boot.
+Each kernel runs with HVO on and off, on two NUMA nodes, with hugepages of both sizes from boot.
 """
 
 from __future__ import annotations
@@ -92,7 +92,11 @@ def optimized(scan: dict[str, Any], size: int) -> int:
 def test_the_scan_knows_the_kernel_it_runs_on(seen: Seen) -> None:
     kernel = seen.config.kernel
     assert seen.scan["kernel"]["release"].startswith(f"{kernel}.")
-    assert seen.scan["source"] == {"kind": "kcore", "path": None, "debug_info": ["vmcoreinfo", "btf"]}
+    assert seen.scan["source"] == {
+        "kind": "kcore",
+        "path": None,
+        "debug_info": ["vmcoreinfo", "btf"],
+    }
     assert seen.scan["encoding"] == {
         "tail": "pointer" if kernel in BEFORE_7_1 else "mask",
         "field": "compound_head" if kernel in BEFORE_7_1 else "compound_info",
@@ -154,7 +158,7 @@ def test_fake_heads_are_seven_and_4095_a_page_up_to_7_0_and_none_later(seen: See
 @every_kernel
 def test_what_is_saved_is_all_but_one_frame_a_hugepage(seen: Seen) -> None:
     scan, vmemmap = seen.scan, seen.scan["vmemmap"]
-    count = {size: 0 for size in (SMALL, LARGE)}
+    count = dict.fromkeys((SMALL, LARGE), 0)
     if seen.config.hvo:
         count = {SMALL: 32, LARGE: 1}
     assert {size: optimized(scan, size) for size in count} == count
@@ -207,7 +211,8 @@ def test_pages_added_while_hvo_is_switched_on_are_told_from_the_others(
     finally:
         guest.run(f"echo 16 > {pool} && echo 0 > /proc/sys/vm/hugetlb_optimize_vmemmap")
     assert (scan["encoding"]["hvo_enabled"], optimized(scan, SMALL)) == (True, 8)
-    assert {p["node"]: p["optimized"] for p in scan["hugetlb"]} == {0: 0, 1: 8}
+    small = [pool for pool in scan["hugetlb"] if pool["size_bytes"] == SMALL]
+    assert {pool["node"]: pool["optimized"] for pool in small} == {0: 0, 1: 8}
     assert scan["vmemmap"]["saved_bytes"] == 8 * 7 * 4096
     assert scan["findings"] == []
     if flags["vmstat"]:
@@ -295,7 +300,14 @@ def is_own_view(done: Completed, pools: list[dict[str, Any]]) -> dict[str, Any]:
 @some_kernels
 def test_a_container_without_kcore_gets_the_kernels_own_view(guest: Guest, seen: Seen) -> None:
     """Container runtimes mask /proc/kcore with /dev/null."""
-    masked = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /proc/kcore && exec "$@"', "-"]
+    masked = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount --bind /dev/null /proc/kcore && exec "$@"',
+        "-",
+    ]
     done = guest.run([*masked, *SCAN, "--json"], check=False, cwd=PROJECT)
     scan = is_own_view(done, seen.witness["pools"])
     assert scan["encoding"] == seen.scan["encoding"]
@@ -303,7 +315,7 @@ def test_a_container_without_kcore_gets_the_kernels_own_view(guest: Guest, seen:
 
 LOCKED_DOWN = [
     Config(kernel, hvo=True, append="lockdown=confidentiality hugepages=16")
-    for kernel in (KNOWN[1], KNOWN[-1])
+    for kernel in ("6.12", "7.3")
 ]
 
 

@@ -9,6 +9,7 @@ project's own classes are laid beside them a page at a time; the answer is one J
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import random
 import re
@@ -32,6 +33,7 @@ from hvoinspect.vmemmap.chunks import CHUNK_PAGES, chunk_starts, read_chunk
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.pagetable import walk_directory
 
+PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h
 CLASSES = {
     PageClass.HEAD: "head",
     PageClass.FAKE_HEAD: "tail",  # drgn knows heads and tails only
@@ -164,11 +166,18 @@ def against_drgn(prog: Program, census: Census, pfns: list[int]) -> dict[str, An
     }
 
 
+def keep_out_of_the_picture() -> None:
+    """Use no transparent hugepages: arrays that come and go would change what is looked at."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_THP_DISABLE)")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    keep_out_of_the_picture()
 
     kernel = open_running()
     memory = kernel.memory
