@@ -107,4 +107,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if config := config_of(item):
             item.add_marker(pytest.mark.xdist_group(config.kernel))
             order.setdefault(config, len(order) + 1)
-    items.sort(key=lambda item: order[config] if (config := config_of(item)) else 0)
+
+    def place(item: pytest.Item) -> int:
+        config = config_of(item)
+        return order[config] if config else 0
+
+    items.sort(key=place)
