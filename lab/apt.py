@@ -14,8 +14,9 @@ from lab.sources import Mirrors, mirrors
 
 SUITES = ("bookworm", "bookworm-backports", "trixie", "trixie-backports")
 SECURITY_SUITES = ("bookworm-security", "trixie-security")
-# Its lists are large and its kernels change by the day: only for what the others do not carry.
-LAST_RESORT = ("sid",)
+# Only for what the others do not carry: large lists that change by the day, and a release that has
+# left support (its 5.10 has no HVO).
+LAST_RESORT = ("sid", "bullseye")
 
 KEYRINGS = tuple(
     Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("gpg", "pgp")

@@ -44,7 +44,8 @@ ensure_environment() {
         [ "$(cat "$environment/stamp" 2>/dev/null)" != "$want" ] || exit 0
         /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || need_packages python3-venv
         printf '%s: setting up a private environment in .venv (once)\n' "$(basename "$0")" >&2
-        if ! { /usr/bin/python3 -m venv --clear --system-site-packages "$environment" &&
+        # Not --clear: what runs from it at this moment goes on.
+        if ! { /usr/bin/python3 -m venv --upgrade --system-site-packages "$environment" &&
             "$environment/bin/pip" install --quiet --disable-pip-version-check --editable "$project${extra:+[$extra]}"; } >&2; then
             fail "the environment could not be set up" "see the lines above; pip must reach a package index"
         fi
