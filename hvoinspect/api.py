@@ -8,12 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from drgn import Program, ProgramFlags
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
 from hvoinspect.target import kernelview
+from hvoinspect.target.capture import write_capture
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.open import NoKcoreError, open_core, open_running
+from hvoinspect.target.open import (
+    NoKcoreError,
+    core_program,
+    open_core,
+    open_running,
+    running_program,
+)
 from hvoinspect.vmemmap.scan import Scan, scan
 
 Progress = Callable[[int, int], None]
@@ -43,6 +51,26 @@ def scan_core(
     """Scan a crash dump. Raises HvoinspectError."""
     clock = _Clock()
     return result_of(scan(open_core(path, symbols), progress), clock.taken())
+
+
+def capture_running(output: Path, progress: Progress = no_progress) -> None:
+    """Capture the running kernel to the file `output`. Raises HvoinspectError."""
+    _capture(running_program(), output, progress)
+
+
+def capture_core(path: Path, output: Path, progress: Progress = no_progress) -> None:
+    """Capture from a crash dump, or from another capture, to `output`. Raises HvoinspectError."""
+    _capture(core_program(path), output, progress)
+
+
+def _capture(source: Program, output: Path, progress: Progress) -> None:
+    live = bool(source.flags & ProgramFlags.IS_LIVE)
+    write_capture(source, output, lambda kernel: _analyse(kernel, progress), live=live)
+
+
+def _analyse(kernel: Kernel, progress: Progress) -> None:
+    """Read all that any analysis reads."""
+    scan(kernel, progress)
 
 
 class _Clock:

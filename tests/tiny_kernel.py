@@ -92,7 +92,7 @@ class TinyKernel:
             "LENGTH(mem_section)": "2048",
             "KERNELOFFSET": "0",
         }
-        roots = self.object(16)
+        roots = self.object(8 * 2048)
         sections = self.object(4096)
         self.put(roots, IMAGE + sections)
         self.put(sections, VMEMMAP | 0xF)

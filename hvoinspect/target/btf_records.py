@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -141,6 +141,8 @@ class Records:
     _starts: npt.NDArray[np.int64]
     """For each id the index of its first word; entry 0 stands for void and means nothing."""
     _strings: bytes
+    decoded: set[int] = field(default_factory=set)
+    """Ids of the types that were decoded: what a capture keeps."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -195,6 +197,7 @@ class Records:
             if type_id == 0:
                 return Record(0, Kind.VOID, "", 0, False, 0, 0)
             raise BtfError(f"type {type_id} is referred to, of {len(self)}")
+        self.decoded.add(type_id)
         start = int(self._starts[type_id])
         info = self._words[start + 1]
         number = info >> 24 & 0x7F
@@ -264,6 +267,37 @@ class Records:
             raise BtfError(f"integer {record.id} has {record.value} bytes and {bits} bits")
         return Integer(record.value, bits, offset, bool(encoding & 1), bool(encoding & 4))
 
+    def reduced(self, data: bytes) -> bytes:
+        """Return `data`, the blob these records are of, with only the decoded types left in it.
+
+        All others keep their id, kind and length and lose name and content; so does every string
+        that no type left needs. The blob is as long as before, but packs to a tenth.
+        """
+        order = "<" if self.little_endian else ">"
+        header, type_at, type_length, string_at, string_length = struct.unpack_from(
+            f"{order}5I", data, 4
+        )
+        words = np.zeros(len(self._words), np.uint32)
+        old = np.asarray(self._words)
+        starts = self._starts[1:]
+        words[starts + 1] = old[starts + 1]
+        strings = bytearray(string_length)
+        ends = np.append(self._starts, len(old))
+        for type_id in self.decoded:
+            low, high = int(ends[type_id]), int(ends[type_id + 1])
+            words[low:high] = old[low:high]
+            step = _NAMED_TAILS.get(Kind(int(self._kinds[type_id])))
+            for at in (low, *(range(low + 3, high, step) if step else ())):
+                offset = int(old[at])
+                end = self._strings.index(b"\0", offset)
+                strings[offset:end] = self._strings[offset:end]
+        result = bytearray(data)
+        result[header + type_at : header + type_at + type_length] = words.astype(
+            f"{order}u4"
+        ).tobytes()
+        result[header + string_at : header + string_at + string_length] = strings
+        return bytes(result)
+
     def ids_named(self, name: str, kinds: tuple[Kind, ...]) -> list[int]:
         """Return the ids of all types of that name and one of those kinds, in ascending order."""
         found = np.flatnonzero(self._named(self._names, name))
@@ -313,6 +347,16 @@ class Records:
         place = np.concatenate(places)
         _check_names(words[place], self._strings)
         return words[place], np.concatenate(owners), place
+
+
+# Words from one name to the next in the tail of a record that has names there.
+_NAMED_TAILS = {
+    Kind.STRUCT: 3,
+    Kind.UNION: 3,
+    Kind.ENUM: 2,
+    Kind.ENUM64: 3,
+    Kind.FUNC_PROTO: 2,
+}
 
 
 def _section(data: bytes, start: int, length: int, what: str) -> memoryview:

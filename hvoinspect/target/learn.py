@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -52,9 +53,16 @@ class DrgnMemory:
 
 
 def learn(
-    prog: Program, kind: SourceKind, path: str | None, debug_info: tuple[DebugInfo, ...]
+    prog: Program,
+    kind: SourceKind,
+    path: str | None,
+    debug_info: tuple[DebugInfo, ...],
+    *,
+    live: bool | None = None,
 ) -> Kernel:
     """Learn the kernel that `prog` has open, with types and symbols registered.
+
+    `live` says whether its memory moves, where `prog` does not know.
 
     Raises HvoinspectError naming what could not be learned, or what this kernel is that the walk
     does not know.
@@ -69,7 +77,7 @@ def learn(
             source=Source(kind, path, debug_info),
             identity=_identity(info),
             memory=DrgnMemory(prog),
-            live=bool(prog.flags & ProgramFlags.IS_LIVE),
+            live=bool(prog.flags & ProgramFlags.IS_LIVE) if live is None else live,
             vmemmap=vmemmap,
             page=page,
             paging=_paging(prog, facts, info),
@@ -122,19 +130,24 @@ def _paging(prog: Program, facts: Facts, info: Mapping[str, str]) -> Paging:
     else:
         root = prog.symbol("init_top_pgt").address
         facts.origins["init_top_pgt"] = "kallsyms"
-    phys_base = facts.number("phys_base")
-    if phys_base is None:
-        phys_base = int(prog["phys_base"].value_())
     five = facts.number("pgtable_l5_enabled")
     levels: Literal[4, 5] = 5 if five else 4
-    # phys_base may be negative: the image can lie below where it was linked to be.
-    physical = root - START_KERNEL_MAP + phys_base
+    physical = root - START_KERNEL_MAP + image_physical(prog)
     if not 0 <= physical < 1 << 52 or physical % 4096:
         raise HvoinspectError(
             f"the kernel's page tables would be at physical address {physical:#x}",
             "the memory that was opened is not a kernel's, or is damaged",
         )
     return Paging(physical, levels, facts.number("sme_mask") or 0)
+
+
+def image_physical(prog: Program) -> int:
+    """Return the physical address that START_KERNEL_MAP maps, `phys_base`.
+
+    It may be negative: the image can lie below where it was linked to be.
+    """
+    text = vmcoreinfo(prog).get("NUMBER(phys_base)", "")
+    return int(text) if re.fullmatch("-?[0-9]{1,20}", text) else int(prog["phys_base"].value_())
 
 
 def _sections(prog: Program, facts: Facts) -> tuple[int, Sections]:

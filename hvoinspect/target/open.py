@@ -10,6 +10,7 @@ import drgn
 from drgn import Program
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.target.capture import is_capture, unpacked
 from hvoinspect.target.layout import DebugInfo, Kernel
 from hvoinspect.target.learn import learn
 from hvoinspect.target.symbols import register_all
@@ -28,6 +29,12 @@ def open_running(symbols: Path | None = None) -> Kernel:
     Raises NoKcoreError if /proc/kcore is missing, forbidden or empty, and HvoinspectError if the
     kernel cannot be understood.
     """
+    prog = running_program()
+    return learn(prog, "kcore", None, _debug_info(prog, symbols))
+
+
+def running_program() -> Program:
+    """Return a drgn program of the running kernel, without types. Raises NoKcoreError."""
     prog = Program()
     try:
         prog.set_kernel()
@@ -52,14 +59,24 @@ def open_running(symbols: Path | None = None) -> Kernel:
             f"/proc/kcore cannot be used: {error}",
             "run it on the host and not in a container",
         ) from error
-    return learn(prog, "kcore", None, _debug_info(prog, symbols))
+    return prog
 
 
 def open_core(path: Path, symbols: Path | None = None) -> Kernel:
-    """Open a crash dump of a kernel. Raises HvoinspectError."""
+    """Open a crash dump of a kernel, or a capture. Raises HvoinspectError."""
+    prog = core_program(path)
+    return learn(prog, "core", str(path), _debug_info(prog, symbols))
+
+
+def core_program(path: Path) -> Program:
+    """Return a drgn program of a dump or a capture, without types. Raises HvoinspectError."""
     prog = Program()
     try:
-        prog.set_core_dump(str(path))
+        if is_capture(path):
+            with unpacked(path) as core:
+                prog.set_core_dump(os.dup(core.fileno()))
+        else:
+            prog.set_core_dump(str(path))
     except FileNotFoundError as error:
         raise HvoinspectError(
             f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
@@ -74,7 +91,7 @@ def open_core(path: Path, symbols: Path | None = None) -> Kernel:
             f"{path} is a core file, but not a Linux kernel's",
             "give a kernel crash dump (vmcore)",
         )
-    return learn(prog, "core", str(path), _debug_info(prog, symbols))
+    return prog
 
 
 def _debug_info(prog: Program, symbols: Path | None) -> tuple[DebugInfo, ...]:

@@ -1,0 +1,57 @@
+"""`hvoinspect capture`: a small file with just what the analysis reads, to look at elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hvoinspect.cli.options import check_output
+from hvoinspect.cli.progress import progress_bar
+
+EPILOG = """
+\b
+Examples:
+  sudo hvoinspect capture -o host.hvo      the running kernel
+  hvoinspect scan -c host.hvo              anywhere, without root
+  hvoinspect capture -c vmcore -o small.hvo
+  xz -dc host.hvo > host.core              a core that plain drgn opens
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("-k", "--kernel", is_flag=True, help="Capture the running kernel (the default).")
+@click.option(
+    "-c", "--core", type=click.Path(path_type=Path), metavar="PATH", help="Capture from a dump."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="The file to write; it must not exist.",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def capture(kernel: bool, core: Path | None, output: Path, force: bool, quiet: bool) -> None:
+    """Write a small file with what a scan reads: page tables, struct pages, symbols and types.
+
+    No content of any process, file or socket is in it: struct pages say which page is what, not
+    what is in it. The file is readable by its owner only.
+    """
+    if kernel and core is not None:
+        raise click.UsageError("-k and -c exclude each other: give one of them")
+    check_output(output, force=force)
+
+    from hvoinspect.api import capture_core, capture_running  # noqa: PLC0415
+    from hvoinspect.report.words import bytes_text  # noqa: PLC0415
+
+    with progress_bar("reading the vmemmap", quiet=quiet) as progress:
+        if core is None:
+            capture_running(output, progress)
+        else:
+            capture_core(core, output, progress)
+    if not quiet:
+        click.echo(f"{output}: {bytes_text(output.stat().st_size)}")
+        click.echo(f"Look at it with: hvoinspect scan -c {output}")

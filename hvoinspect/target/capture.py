@@ -1,0 +1,145 @@
+"""Captures: small files that hold just what an analysis reads of a kernel.
+
+A capture is an ELF core, like /proc/vmcore but with byte ranges for segments, compressed as one xz
+stream: `xz -dc host.hvo > host.core` makes the core that drgn and other tools open. The stream's
+check sum tells a damaged or cut file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from drgn import FaultError, Program
+
+from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.target.btf import read_btf
+from hvoinspect.target.elfcore import Mapping, write_headers
+from hvoinspect.target.layout import Kernel
+from hvoinspect.target.learn import START_KERNEL_MAP, image_physical, learn
+from hvoinspect.target.recorder import IMAGE_BYTES, Recorder
+from hvoinspect.target.symbols import register_all
+
+MAGIC = b"\xfd7zXZ\x00"
+PRESET = 2
+"""Of xz: higher ones take several times as long for a file that is a tenth smaller."""
+PIECE = 1 << 20
+MAX_BYTES = 1 << 38
+"""Most bytes a capture may unpack to: far beyond any machine's distinct frames."""
+
+
+DIRECT_MAP_BYTES = 1 << 46
+"""Bytes of the direct map with four levels of page tables, 64 TiB; more memory is read by physical
+address (Documentation/arch/x86/x86_64/mm.rst)."""
+
+
+def write_capture(
+    source: Program, output: Path, analyse: Callable[[Kernel], None], *, live: bool
+) -> None:
+    """Record what `analyse` reads of the kernel that `source` has open, and write it to `output`.
+
+    The file comes into being whole, readable by its owner only; an existing one is replaced. Takes
+    24 bytes of memory a read, and disk for what is read, beside `output`. Raises HvoinspectError.
+    """
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with Recorder(source, output.parent) as recorder:
+            note = source["VMCOREINFO"].string_()
+            image = image_physical(source)
+            prog = recorder.program(note, image)
+            btf = register_all(prog)
+            mappings = (
+                Mapping(START_KERNEL_MAP, image, IMAGE_BYTES),
+                Mapping(_direct_map(prog), 0, DIRECT_MAP_BYTES),
+            )
+            recorder.map(prog, mappings[1].virtual, DIRECT_MAP_BYTES, 0)
+            kernel = learn(prog, "core", None, ("vmcoreinfo", "btf"), live=live)
+            analyse(kernel)
+            types = read_btf(prog)
+            place = prog.symbol("__start_BTF").address - START_KERNEL_MAP + image
+            recorder.keep(place, btf.records.reduced(types))
+            try:
+                with open(temporary, "xb", opener=_private) as raw:
+                    with lzma.open(raw, "wb", preset=PRESET) as file:
+                        _write_core(cast("BinaryIO", file), note, recorder, mappings)
+                    raw.flush()
+                    os.fsync(raw.fileno())
+                temporary.replace(output)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except LookupError as error:
+        raise HvoinspectError(
+            f"the kernel does not tell what a capture needs: {error}", "is it older than Linux 6.0?"
+        ) from error
+    except OSError as error:
+        raise HvoinspectError(
+            f"{output} cannot be written: {error.strerror}",
+            "give a path with room that this user may write",
+            ExitStatus.USAGE,
+        ) from error
+
+
+def is_capture(path: Path) -> bool:
+    """Say whether a file begins as a capture does; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Give the core that is in a capture, as an unnamed file. Raises HvoinspectError."""
+    with tempfile.TemporaryFile() as core:
+        done = 0
+        try:
+            with lzma.open(path, "rb") as file:
+                while piece := file.read(PIECE):
+                    done += len(piece)
+                    if done > MAX_BYTES:
+                        break
+                    core.write(piece)
+        except (lzma.LZMAError, EOFError) as error:
+            raise HvoinspectError(
+                f"{path} is damaged or cut short: {error}", "take or copy the capture again"
+            ) from error
+        except OSError as error:
+            raise HvoinspectError(
+                f"{path} cannot be unpacked: {error.strerror}",
+                f"unpacking needs room in {tempfile.gettempdir()}; TMPDIR names another place",
+            ) from error
+        if done > MAX_BYTES:
+            raise HvoinspectError(
+                f"{path} would unpack to more than {MAX_BYTES >> 30} GiB", "it is no capture"
+            )
+        core.flush()
+        yield cast("BinaryIO", core)
+
+
+def _write_core(
+    file: BinaryIO, note: bytes, recorder: Recorder, mappings: tuple[Mapping, ...]
+) -> None:
+    ranges = [(address, len(content)) for address, content in recorder.ranges()]
+    write_headers(file, note, ranges, mappings)
+    for _, content in recorder.ranges():
+        file.write(content)
+
+
+def _direct_map(prog: Program) -> int:
+    """Return where the kernel maps all physical memory."""
+    try:
+        return int(prog["page_offset_base"].value_())
+    except (LookupError, FaultError):
+        return (
+            0xFFFF_8880_0000_0000  # its place without KASLR (Documentation/arch/x86/x86_64/mm.rst)
+        )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
