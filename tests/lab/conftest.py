@@ -89,27 +89,26 @@ def guest(request: pytest.FixtureRequest, lab_pool: LabPool) -> Guest:
     return lab_pool.guest(config)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that boot, and let those of one configuration run one after the other.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test that boots; where tests run in several processes, one has all of a kernel's.
 
-    Where tests run in several processes, all that boot one kernel run in the same.
+    Not later: pytest-xdist looks at the groups before any other hook sees the whole collection.
     """
-    order: dict[Config, int] = {}
+    if {"guest", "lab_pool"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.lab)
+    if config := config_of(item):
+        item.add_marker(pytest.mark.xdist_group(config.kernel))
 
-    def config_of(item: pytest.Item) -> Config | None:
-        config = getattr(getattr(item, "callspec", None), "params", {}).get("guest")
-        return config if isinstance(config, Config) else None
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests of one configuration run one after the other."""
+    order: dict[Config | None, int] = {None: 0}
     for item in items:
-        if {"guest", "lab_pool"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.lab)
-        if config := config_of(item):
-            item.add_marker(pytest.mark.xdist_group(config.kernel))
-            order.setdefault(config, len(order) + 1)
+        order.setdefault(config_of(item), len(order))
+    items.sort(key=lambda item: order[config_of(item)])
 
-    def place(item: pytest.Item) -> int:
-        config = config_of(item)
-        return order[config] if config else 0
 
-    items.sort(key=place)
+def config_of(item: pytest.Item) -> Config | None:
+    """Return the configuration of the guest that a test asks for, if it does."""
+    config = getattr(getattr(item, "callspec", None), "params", {}).get("guest")
+    return config if isinstance(config, Config) else None
