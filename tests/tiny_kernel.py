@@ -19,12 +19,17 @@ DIRECT = 0xFFFF888000000000
 VMEMMAP = 0xFFFFEA0000000000
 TABLES, VARIABLES, KALLSYMS, BTF, PAGES = 1 << 20, 2 << 20, 3 << 20, 0x380000, 4 << 20
 SIZE = 8 << 20
-NODES = 4
+NODES, ZONES, TAILS = 4, 2, 16
+ZONE = 8 + 8 * TAILS
+"""Bytes of a struct zone."""
 STEXT = IMAGE + 0x1000
 
 
-def kernel_btf() -> bytes:
-    """Return types as a kernel of 6.12 has them, with the members that drgn's helpers use."""
+def kernel_btf(*, shared_tails: bool = False) -> bytes:
+    """Return types as a kernel of 6.12 has them, with the members that drgn's helpers use.
+
+    With `shared_tails` a zone has the member that 7.1 brought.
+    """
     e = Encoder()
     long = e.integer("long unsigned int", 8)
     uint = e.integer("unsigned int", 4)
@@ -50,14 +55,20 @@ def kernel_btf() -> bytes:
         ("nr_huge_pages_node", per_node, 128),
     ]
     e.aggregate("hstate", 80, [*hstate, ("name", e.array(char, 32), 320)])
-    e.aggregate("zone", 16, [("zone_start_pfn", long, 0)])
-    e.aggregate("pglist_data", 16, [("node_id", int_, 0)])
+    zone_members = [("zone_start_pfn", long, 0)]
+    if shared_tails:
+        zone_members.append(("vmemmap_tails", e.array(e.pointer(page_id), TAILS), 64))
+    zone = e.aggregate("zone", ZONE, zone_members)
+    pgdat = [("node_id", int_, 0), ("node_zones", e.array(zone, ZONES), 64)]
+    e.aggregate("pglist_data", 8 + ZONES * ZONE, pgdat)
     pgd = e.typedef("pgd_t", e.aggregate("", 8, [("pgd", long, 0)]))
     e.aggregate("mm_struct", 64, [("pgd", e.pointer(pgd), 128)])
     e.typedef("nodemask_t", e.aggregate("", 8, [("bits", e.array(long, 1), 0)]))
     e.aggregate("static_key_false", 16, [("enabled", atomic, 0)])
     e.enum("pageflags", {"PG_locked": 0, "PG_head": 6, "__NR_PAGEFLAGS": 24})
     e.enum("node_states", {"N_POSSIBLE": 0, "N_ONLINE": 1, "NR_NODE_STATES": 2})
+    e.enum("pagetype", {"PGTY_buddy": 0xF0, "PGTY_hugetlb": 0xF4})
+    e.enum("hugetlb_page_flags", {"HPG_freed": 3, "HPG_vmemmap_optimized": 4})
     bits = ("MARKED_PRESENT", "HAS_MEM_MAP", "IS_ONLINE", "IS_EARLY", "TAINT_ZONE_DEVICE")
     section = {f"SECTION_{name}_BIT": rank for rank, name in enumerate(bits)}
     e.enum("", section | {"SECTION_MAP_LAST_BIT": len(section)})
@@ -76,7 +87,14 @@ class TinyKernel:
     vmcoreinfo: dict[str, str] = field(default_factory=dict)
     btf: bytes = field(default_factory=kernel_btf)
     next_variable: int = VARIABLES
+    orders: tuple[int, ...] = (18, 9)
+    """Of `hstates`, all of which are in use."""
     live: bool = False
+    roots: int = 0
+    """Physical address of what mem_section points to; `sections` that of its first root."""
+    sections: int = 0
+    nodes: list[int] = field(default_factory=list)
+    """Physical addresses of struct pglist_data, a node each."""
 
     def __post_init__(self) -> None:
         self._map()
@@ -92,24 +110,24 @@ class TinyKernel:
             "LENGTH(mem_section)": "2048",
             "KERNELOFFSET": "0",
         }
-        roots = self.object(8 * 2048)
-        sections = self.object(4096)
-        self.put(roots, IMAGE + sections)
-        self.put(sections, VMEMMAP | 0xF)
+        self.roots = roots = self.object(2048 * 8)
+        self.sections = self.object(4096)
+        self.put(roots, IMAGE + self.sections)
+        self.put(self.sections, VMEMMAP | 0xF)
         mem_section = self.variable("mem_section", struct.pack("<Q", IMAGE + roots))
         self.vmcoreinfo["SYMBOL(mem_section)"] = f"{IMAGE + roots:x}"
         assert mem_section != roots
-        node = self.object(16)
-        self.put(node + 16, 1)
-        nodes = struct.pack("<4Q", IMAGE + node, IMAGE + self.object(16, b"\1"), 0, 0)
+        self.nodes = [self.object(8 + ZONES * ZONE, bytes([node])) for node in range(2)]
+        nodes = struct.pack("<4Q", *(IMAGE + node for node in self.nodes), 0, 0)
         self.vmcoreinfo["SYMBOL(node_data)"] = f"{IMAGE + self.variable('node_data', nodes):x}"
         self.variable("node_states", struct.pack("<2Q", 3, 3))
         self.variable("nr_node_ids", struct.pack("<I", 2))
         self.variable("init_mm", bytes(16) + struct.pack("<Q", IMAGE + TABLES) + bytes(40))
         self.variable("page_offset_base", struct.pack("<Q", DIRECT))
         self.variable("__highest_present_section_nr", bytes(8))
-        self.variable("hstates", self.hstate(18, b"1G") + self.hstate(9, b"2M"))
-        self.variable("hugetlb_max_hstate", struct.pack("<i", 2))
+        sizes = zip(self.orders, (b"1G", b"2M", b"", b""), strict=False)
+        self.variable("hstates", b"".join(self.hstate(*size) for size in sizes))
+        self.variable("hugetlb_max_hstate", struct.pack("<i", len(self.orders)))
         self.variable("vmemmap_optimize_enabled", b"\1", letter="d")
         self.variable("linux_banner", b"Linux version 6.12.0\n\0", letter="R")
 
@@ -187,3 +205,20 @@ class TinyKernel:
 
     def _read(self, address: int, count: int, offset: int, physical: bool) -> bytes:
         return bytes(self.memory[offset : offset + count])
+
+    def core(self) -> bytes:
+        """Return the kernel as an ELF core file, as /proc/vmcore has it: one note, its memory."""
+        self.program()
+        text = "".join(f"{key}={value}\n" for key, value in self.vmcoreinfo.items()).encode()
+        note = struct.pack("<3I12s", 11, len(text), 0, b"VMCOREINFO") + text + bytes(-len(text) % 4)
+        virtual = (DIRECT, IMAGE)
+        start = 64 + 56 * (1 + len(virtual))
+        content = start + len(note)
+        core, x86_64 = 4, 62
+        header = struct.pack(
+            "<16s2HI3QI6H", b"\x7fELF\2\1\1", core, x86_64, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0
+        )
+        programs = struct.pack("<2I6Q", 4, 0, start, 0, 0, len(note), len(note), 0)
+        for address in virtual:
+            programs += struct.pack("<2I6Q", 1, 7, content, address, 0, SIZE, SIZE, 0)
+        return header + programs + note + bytes(self.memory)

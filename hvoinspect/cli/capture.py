@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import check_output
+from hvoinspect.cli.output import check_output, print_text
 from hvoinspect.cli.progress import progress_bar
+from hvoinspect.errors import printable
 
 EPILOG = """
 \b
@@ -53,5 +55,8 @@ def capture(kernel: bool, core: Path | None, output: Path, force: bool, quiet: b
         else:
             capture_core(core, output, progress)
     if not quiet:
-        click.echo(f"{output}: {bytes_text(output.stat().st_size)}")
-        click.echo(f"Look at it with: hvoinspect scan -c {output}")
+        name = printable(str(output))
+        print_text(
+            f"{name}: {bytes_text(output.stat().st_size)}\n"
+            f"Look at it with: hvoinspect scan -c {shlex.quote(name)}\n"
+        )

@@ -2,30 +2,132 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
+from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.scan import scan
-from hvoinspect.errors import HvoinspectError
+from hvoinspect.errors import ExitStatus, HvoinspectError, printable
+
+NAME = "hvoinspect"
+COMPLETE = "_HVOINSPECT_COMPLETE"
+"""The variable with which click's completion scripts for shells ask for words."""
+
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""What a shell shows of a program that SIGINT or SIGPIPE ended: none of the project's statuses."""
+
+EPILOG = """
+\b
+Examples:
+  sudo hvoinspect scan             the running kernel
+  hvoinspect scan -c vmcore        a crash dump
+  hvoinspect scan --help           all that a command can do
+\b
+Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
+4 looked, but could not see everything.
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="hvoinspect")
-def hvoinspect() -> None:
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
+@click.version_option(__version__, prog_name=NAME)
+@click.pass_context
+def hvoinspect(context: click.Context) -> None:
     """Show what a Linux kernel's struct page array (the vmemmap) really looks like under HVO."""
+    if context.invoked_subcommand is None:
+        # No command is a usage error: 0 would tell a script that all is well.
+        click.echo(context.get_help(), err=True)
+        context.exit(ExitStatus.USAGE)
 
 
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
 
 
-def main() -> None:
-    """Run the command line; print an error as one line why and one line what to do."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; print an error as one line why and one line what to do."""
+    status = _run(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would flush again when it exits, and exit with a status of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run the command line and return the exit status."""
+    context: click.Context | None = None
     try:
-        hvoinspect()
-    except HvoinspectError as error:
-        click.echo(f"hvoinspect: {error.why}\nhvoinspect: {error.remedy}", err=True)
-        sys.exit(error.status)
+        if COMPLETE in os.environ:
+            return shell_complete(hvoinspect, {}, NAME, COMPLETE, os.environ[COMPLETE])
+        # Not click's own `main`, which exits with 1 at a broken pipe and at Ctrl-C.
+        with hvoinspect.make_context(NAME, list(arguments)) as context:
+            hvoinspect.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what is unknown is told as a bug
+        return _tell(error, context)
+    return ExitStatus.OK
+
+
+def _tell(error: BaseException, context: click.Context | None) -> int:
+    """Print what ended the command, and return the exit status that says so.
+
+    `context` is the whole command line's, None if it did not come to that.
+    """
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        _print("interrupted")
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
+        error = _usage(error, context)
+    elif not isinstance(error, HvoinspectError):
+        error = _bug(error, verbose=context is not None and VERBOSE in context.meta)
+    _print(error.why, error.remedy)
+    return error.status
+
+
+def _print(*lines: str) -> None:
+    with contextlib.suppress(OSError):  # the exit status tells all the same
+        click.echo("\n".join(f"{NAME}: {line}" for line in lines), err=True)
+
+
+def _usage(error: click.ClickException, context: click.Context | None) -> HvoinspectError:
+    """Put click's error as the project puts its own."""
+    why = " ".join(error.format_message().split()).rstrip(".")
+    own: click.Context | None = getattr(error, "ctx", None)
+    # An option without its value has no context, but the command was known by then.
+    path = own.command_path if own else f"{NAME} {(context and context.invoked_subcommand) or ''}"
+    return HvoinspectError(
+        why[:1].lower() + why[1:], f"see {path.strip()} --help", ExitStatus.USAGE
+    )
+
+
+def _bug(error: BaseException, *, verbose: bool) -> HvoinspectError:
+    if verbose or os.environ.get("HVOINSPECT_DEBUG"):
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            with contextlib.suppress(OSError):
+                click.echo(printable(line), err=True)
+        remedy = "report it, with the lines above"
+    else:
+        remedy = "report it, with what the same command prints with -v"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"  # noqa: PTH119
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return HvoinspectError(f"a bug of {NAME} {__version__}, at {where}: {what}", remedy)

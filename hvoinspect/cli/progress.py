@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,17 +17,20 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
 
     The bar appears once a second has gone by, and leaves nothing behind.
     """
+    # Not what rich calls a terminal: FORCE_COLOR makes one of a pipe.
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto")
     progress = Progress(console=console, transient=True)
     task = progress.add_task(what, total=None)
     started = time.monotonic()
 
     def show(done: int, total: int) -> None:
-        if quiet or not console.is_terminal:
-            return
         if time.monotonic() - started > PATIENCE_SECONDS:
             progress.start()
         progress.update(task, completed=done, total=total)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import check_output, output_options, target_options, write_output
+from hvoinspect.cli.options import output_options, target_options
+from hvoinspect.cli.output import check_output, print_page, print_text, write_output
 from hvoinspect.cli.progress import progress_bar
 
 EPILOG = """
@@ -61,11 +62,7 @@ def scan(
     if output is not None:
         write_output(output, to_json(result), force=force)
     elif as_json:
-        click.echo(to_json(result), nl=False)
+        print_text(to_json(result))
     elif not quiet:
-        from rich.console import Console  # noqa: PLC0415
-
-        from hvoinspect.report.terminal import show  # noqa: PLC0415
-
-        show(result, Console(width=width))
+        print_page(result, width)
     context.exit(exit_status(result, strict=strict))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NotRequired, TypedDict
@@ -118,6 +119,13 @@ class FindingJson(TypedDict):
     confirmed: bool
 
 
+class CountsJson(TypedDict):
+    """All findings by severity, those of `findings_omitted` among them."""
+
+    error: int
+    warning: int
+
+
 class CoverageJson(TypedDict):
     """How much of `pages.total` was looked at."""
 
@@ -152,6 +160,7 @@ class ScanResult(TypedDict):
     vmemmap: VmemmapJson
     findings: list[FindingJson]
     findings_omitted: dict[str, int]
+    findings_count: CountsJson
     notes: list[str]
     coverage: CoverageJson
     picture: NotRequired[PictureJson]
@@ -200,6 +209,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
         "vmemmap": _vmemmap(scan),
         "findings": [_finding(kernel, finding) for finding in findings],
         "findings_omitted": _omitted(scan.findings, findings),
+        "findings_count": _counts(scan.findings),
         "notes": list(notes),
         "coverage": {
             "struct_pages_read": scan.read,
@@ -217,7 +227,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
     Nothing was read of the vmemmap, so all that page tables or struct pages would show is None.
     """
     page = view.page
-    hvo: HvoKind = "none"
+    hvo: HvoKind | None = None if view.hvo_supported is None else "none"
     if view.hvo_supported:
         hvo = "shared_tail" if view.has_shared_tails else "fake_heads"
     return {
@@ -269,6 +279,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
         },
         "findings": [],
         "findings_omitted": {},
+        "findings_count": {"error": 0, "warning": 0},
         "notes": [
             f"the kernel's own view only: {why}.",
             "left out: which hugepages are really optimized, what is saved, fake heads (some "
@@ -286,7 +297,8 @@ def to_json(result: ScanResult) -> str:
 
 def exit_status(result: ScanResult, *, strict: bool = False) -> ExitStatus:
     """Return what a scan with this result exits with; `strict` makes warnings count."""
-    if any(strict or finding["severity"] == "error" for finding in result["findings"]):
+    count = result["findings_count"]
+    if count["error"] or (strict and count["warning"]):
         return ExitStatus.FINDINGS
     if result["coverage"]["fraction"] < 1.0:
         return ExitStatus.PARTIAL
@@ -302,21 +314,25 @@ def _kernel(identity: Identity) -> KernelJson:
     }
 
 
-def _encoding_by_members(page: StructPage, hvo_supported: bool) -> TailEncoding:
-    """Return the encoding where no tail can be seen.
+def _encoding_by_members(page: StructPage, hvo_supported: bool | None) -> TailEncoding | None:
+    """Return the encoding where no tail can be seen, None where it hangs on what is not known.
 
     `compound_info_has_mask()` is decided when the kernel is built, by
     CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP and the size of struct page (8c846c879e22, 7.1).
     """
     power_of_two = page.size & (page.size - 1) == 0
     renamed = page.compound_field == "compound_info"
-    return "mask" if renamed and hvo_supported and power_of_two else "pointer"
+    if not renamed or not power_of_two:
+        return "pointer"
+    if hvo_supported is None:
+        return None
+    return "mask" if hvo_supported else "pointer"
 
 
 def _encoding(scan: Scan) -> EncodingJson:
     kernel, hvo = scan.kernel, scan.kernel.hvo
     pointers, masks = scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
-    tail: TailEncoding
+    tail: TailEncoding | None
     if pointers or masks:
         tail = "mask" if masks > pointers else "pointer"
     else:
@@ -368,20 +384,23 @@ def _vmemmap(scan: Scan) -> VmemmapJson:
 
 
 def _listed(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Yield up to MAX_FINDINGS of each rule, errors first: many warnings must not hide one."""
     count: dict[str, int] = {}
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: finding.severity != "error"):
         count[finding.rule] = count.get(finding.rule, 0) + 1
         if count[finding.rule] <= MAX_FINDINGS:
             yield finding
 
 
 def _omitted(findings: Sequence[Finding], listed: Sequence[Finding]) -> dict[str, int]:
-    rules = {finding.rule for finding in findings}
-    omitted = {
-        rule: sum(f.rule == rule for f in findings) - sum(f.rule == rule for f in listed)
-        for rule in sorted(rules)
-    }
-    return {rule: count for rule, count in omitted.items() if count}
+    omitted = Counter(finding.rule for finding in findings)
+    omitted.subtract(finding.rule for finding in listed)
+    return {rule: count for rule, count in sorted(omitted.items()) if count}
+
+
+def _counts(findings: Sequence[Finding]) -> CountsJson:
+    count = Counter(finding.severity for finding in findings)
+    return {"error": count["error"], "warning": count["warning"]}
 
 
 def _finding(kernel: Kernel, finding: Finding) -> FindingJson:

@@ -1,18 +1,22 @@
-"""A scan's result on a terminal: readable at 80 columns, without colour and down a pipe."""
+"""A scan's result on a terminal: readable from 40 columns on, without colour and down a pipe.
+
+What a kernel or a file wrote is escaped, and where the terminal takes ASCII only, all is ASCII.
+"""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
 from hvoinspect.errors import printable
 from hvoinspect.report.result import PictureJson, ScanResult
-from hvoinspect.report.words import bytes_text, count_text, verdict
+from hvoinspect.report.words import bytes_text, count_text, percent_text, verdict
 from hvoinspect.target.layout import VMEMMAP_PAGE
 
 SHOWN_FINDINGS = 10
@@ -20,26 +24,63 @@ SHOWN_FINDINGS = 10
 
 def show(result: ScanResult, console: Console) -> None:
     """Print `result` on `console`."""
-    console.print(Group(*_page(result)), highlight=False)
+    console.print(Page(result), highlight=False)
 
 
-def _page(result: ScanResult) -> Iterator[RenderableType]:
-    yield Text(_title(result), style="dim")
-    yield Text()
-    yield Sentence(verdict(result), _mood(result))
-    if result["hugetlb"]:
-        yield Text()
-        yield _pools(result)
-    yield Text()
-    yield _numbers(result)
-    if "picture" in result and result["picture"]["cells"]:
-        yield Text()
-        yield Strip(result["picture"])
-    yield Text()
-    yield from _findings(result)
-    for note in result["notes"]:
-        yield Sentence(f"Note: {printable(note)}")
-    yield from _coverage(result)
+class Page:
+    """All that is shown of a result. No line ends in spaces."""
+
+    def __init__(self, result: ScanResult) -> None:
+        self.result = result
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render for the width at hand: what does not fit side by side goes one below the other."""
+        for part in self._parts():
+            for line in console.render_lines(
+                _that_fits(part, console, options), options, pad=False
+            ):
+                yield from _trimmed(line)
+                yield Segment.line()
+
+    def _parts(self) -> Iterator[Sequence[RenderableType]]:
+        """Yield the parts of the page, each in one or more forms, the widest first."""
+        result = self.result
+        yield [Sentence(_title(result), "dim")]
+        yield [Text()]
+        yield [Sentence(verdict(result), _mood(result))]
+        if result["hugetlb"]:
+            yield [Text()]
+            yield [_pools(result), Group(*_pool_sentences(result))]
+        yield [Text()]
+        yield from _numbers(result)
+        if "picture" in result and result["picture"]["cells"]:
+            yield [Text()]
+            yield [Strip(result["picture"])]
+        yield [Text()]
+        for sentence in (*_findings(result), *_notes(result), *_coverage(result)):
+            yield [sentence]
+
+
+def _that_fits(
+    forms: Sequence[RenderableType], console: Console, options: ConsoleOptions
+) -> RenderableType:
+    for form in forms[:-1]:
+        if (
+            console.measure(form, options=options.update(max_width=1000)).maximum
+            <= options.max_width
+        ):
+            return form
+    return forms[-1]
+
+
+def _trimmed(line: Sequence[Segment]) -> list[Segment]:
+    """Return `line` without the spaces at its end."""
+    kept = list(line)
+    while kept and not kept[-1].text.rstrip(" "):
+        kept.pop()
+    if kept:
+        kept[-1] = kept[-1]._replace(text=kept[-1].text.rstrip(" "))
+    return kept
 
 
 def _title(result: ScanResult) -> str:
@@ -48,17 +89,15 @@ def _title(result: ScanResult) -> str:
         source["kind"], source["path"] or source["kind"]
     )
     facts = ", ".join(source["debug_info"])
-    return printable(
-        f"Linux {kernel['release']} {kernel['arch']}, from {what}"
-        + (f" ({facts})" if facts else "")
-    )
+    title = f"Linux {kernel['release']} {kernel['arch']}, from {what}"
+    return f"{title} ({facts})" if facts else title
 
 
 def _mood(result: ScanResult) -> str:
-    severities = {finding["severity"] for finding in result["findings"]}
-    if "error" in severities:
+    count = result["findings_count"]
+    if count["error"]:
         return "bold red"
-    return "bold yellow" if severities else "bold green"
+    return "bold yellow" if count["warning"] else "bold green"
 
 
 def _pools(result: ScanResult) -> Table:
@@ -87,8 +126,21 @@ def _pools(result: ScanResult) -> Table:
     return table
 
 
-def _numbers(result: ScanResult) -> Table:
-    """Struct pages by class on the left, what the vmemmap takes on the right."""
+def _pool_sentences(result: ScanResult) -> Iterator[Sentence]:
+    """Yield what `_pools` says, for where a table does not fit."""
+    for pool in result["hugetlb"]:
+        kept, freed = pool["vmemmap_pages_kept"], pool["vmemmap_pages_freed"]
+        yield Sentence(
+            f"Hugepages of {bytes_text(pool['size_bytes'])} on node {pool['node']}: "
+            f"{count_text(pool['total'])} in all, {count_text(pool['free'])} free, "
+            f"{count_text(pool['optimized'])} optimized; "
+            f"vmemmap kept {_pages_text(kept)}, freed {_pages_text(freed)}",
+            indent=2,
+        )
+
+
+def _numbers(result: ScanResult) -> Iterator[Sequence[RenderableType]]:
+    """Yield struct pages by class on the left, what the vmemmap takes on the right or below."""
     pages, tails = result["pages"], result["tails"]
     encoding = "mask" if tails["mask"] else "pointer" if tails["pointer"] else None
     left: list[tuple[str, str]] = [
@@ -100,20 +152,27 @@ def _numbers(result: ScanResult) -> Table:
         ("total", count_text(pages["total"])),
     ]
     right = _costs(result)
-    seen = any(size is not None for _, size in right)
+    pages_table = _list("struct pages", left)
+    if all(size is None for _, size in right):
+        yield [pages_table]
+        return
+    vmemmap_table = _list("vmemmap", [(name, _bytes(size)) for name, size in right])
+    both = Table.grid(padding=(0, 4, 0, 0))
+    both.add_row(pages_table, vmemmap_table)
+    yield [both, Group(pages_table, Text(), vmemmap_table)]
+
+
+def _list(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     table = Table(
-        Column("struct pages"),
-        Column("", justify="right"),
-        Column("", width=3),
-        Column("vmemmap" if seen else ""),
-        Column("", justify="right"),
+        Column(title, overflow="fold"),
+        Column("", justify="right", overflow="fold"),
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         header_style="dim",
     )
-    for (name, count), (what, size) in zip(left, right, strict=True):
-        table.add_row(name, count, "", *((what, _bytes(size)) if seen else ("", "")))
+    for name, value in rows:
+        table.add_row(name, value)
     return table
 
 
@@ -139,23 +198,32 @@ def _pages_text(pages: int | None) -> str:
     return count_text(None) if pages is None else bytes_text(pages * VMEMMAP_PAGE)
 
 
-def _findings(result: ScanResult) -> Iterator[RenderableType]:
+def _findings(result: ScanResult) -> Iterator[Sentence]:
     findings = result["findings"]
     if not findings:
         if result["coverage"]["struct_pages_read"]:
-            yield Text("No findings.", style="green")
+            yield Sentence("No findings.", "green")
         return
     for finding in findings[:SHOWN_FINDINGS]:
         style = "red" if finding["severity"] == "error" else "yellow"
-        yield Text.assemble(
-            (f"{finding['severity']}: {finding['rule']}", style),
-            f" at pfn {finding['pfn']:#x} ({finding['address']})",
+        yield Sentence(
+            f"{finding['severity']}: {finding['rule']} "
+            f"at pfn {finding['pfn']:#x} ({finding['address']})",
+            style,
+            indent=2,
         )
-        yield Sentence(f"  expected {printable(finding['expected'])}", indent=11)
-        yield Sentence(f"  found    {printable(finding['found'])}", indent=11)
-    more = len(findings) - SHOWN_FINDINGS + sum(result["findings_omitted"].values())
+        yield Sentence(f"  expected {finding['expected']}", indent=11)
+        yield Sentence(f"  found    {finding['found']}", indent=11)
+    listed, omitted = len(findings), sum(result["findings_omitted"].values())
+    more = listed + omitted - SHOWN_FINDINGS
     if more > 0:
-        yield Text(f"... and {more:,} more findings: --json lists them.")
+        which = f"the first {listed:,} of all" if omitted else "them"
+        yield Sentence(f"... and {more:,} more finding{'s' * (more > 1)}: --json lists {which}.")
+
+
+def _notes(result: ScanResult) -> Iterator[Sentence]:
+    for note in result["notes"]:
+        yield Sentence(f"Note: {note}")
 
 
 def _coverage(result: ScanResult) -> Iterator[Sentence]:
@@ -167,7 +235,7 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
         )
     if coverage["fraction"] < 1.0 and coverage["struct_pages_read"]:
         yield Sentence(
-            f"Partial: {coverage['fraction']:.1%} of the struct pages could be read; "
+            f"Partial: {percent_text(coverage['fraction'])} of the struct pages could be read; "
             "the counts above are of those.",
             "yellow",
         )
@@ -176,7 +244,8 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
 class Sentence:
     """Text that is wrapped between words but not between a number and its unit.
 
-    All lines but the first are indented by `indent`.
+    All lines but the first are indented by `indent`. Whatever could steer the terminal is escaped,
+    and so is what it could not show.
     """
 
     def __init__(self, text: str, style: str = "", indent: int = 0) -> None:
@@ -186,7 +255,10 @@ class Sentence:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand."""
-        tied = re.sub(r"(\d) (?=[KMGT]?i?B\b)", "\\1\N{NO-BREAK SPACE}", self.text)
+        text = printable(self.text)
+        if options.ascii_only:
+            text = text.encode("ascii", "backslashreplace").decode()
+        tied = re.sub(r"(\d) (?=[KMGT]?i?B\b)", "\\1\N{NO-BREAK SPACE}", text)
         for line in textwrap.wrap(
             tied,
             max(options.max_width, self.indent + 20),
@@ -213,13 +285,22 @@ class Strip:
             high = max((at + 1) * len(cells) // width, low + 1)
             line.append_text(_sign(cells[low:high], options))
         line.append(right)
-        legend = Text("  ")
-        for code, (_, _, _, meaning) in SIGNS.items():
-            legend.append(" ").append_text(_sign(code, options)).append(f" {meaning}  ")
         end = len(cells) * self.picture["struct_pages_per_cell"] * VMEMMAP_PAGE
         yield Text(f"the vmemmap of 0 to {bytes_text(end)} of memory", style="dim")
         yield line
-        yield legend
+        yield from self._legend(options)
+
+    @staticmethod
+    def _legend(options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the signs and their meanings, broken only between one and the next."""
+        line = Text()
+        for code, (_, _, _, meaning) in SIGNS.items():
+            item = Text("   ").append_text(_sign(code, options)).append(f" {meaning}")
+            if line and line.cell_len + item.cell_len > options.max_width:
+                yield line
+                line = Text()
+            line.append_text(item)
+        yield line
 
 
 SIGNS = {

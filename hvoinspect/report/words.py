@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hvoinspect.report.result import PoolJson, ScanResult
 
 ENCODINGS = {
@@ -13,12 +15,12 @@ ENCODINGS = {
 def bytes_text(count: int) -> str:
     """Return a number of bytes in the largest binary unit that leaves at least one: "27.9 MiB".
 
-    Whole numbers of a unit are shown without a fraction: "2 MiB".
+    Whole numbers of a unit are shown without a fraction: "2 MiB". Others are rounded to a tenth.
     """
     size = float(abs(count))
     unit = "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
+        if round(size, 1) < 1024 or unit == "TiB":
             break
         size /= 1024
     text = f"{size:.0f}" if size == int(size) else f"{size:.1f}"
@@ -27,7 +29,12 @@ def bytes_text(count: int) -> str:
 
 def count_text(count: int | None) -> str:
     """Return a count with thousands separated, or a dash where it is not known."""
-    return "–" if count is None else f"{count:,}"  # noqa: RUF001
+    return "-" if count is None else f"{count:,}"
+
+
+def percent_text(fraction: float) -> str:
+    """Return a fraction from 0 to 1 as percents, rounded down: only the whole is "100.0%"."""
+    return f"{math.floor(fraction * 1000) / 10:.1f}%"
 
 
 def verdict(result: ScanResult) -> str:
@@ -41,13 +48,17 @@ def verdict(result: ScanResult) -> str:
         parts.append("there are no hugetlb pages")
     net, potential = result["vmemmap"]["net_saved_bytes"], result["vmemmap"]["potential_bytes"]
     if result["vmemmap"]["saved_bytes"] and net is not None:
-        parts.append(f"{bytes_text(net)} saved net")
+        parts.append(
+            f"{bytes_text(net)} saved net"
+            if net >= 0
+            else f"split page tables cost {bytes_text(-net)} more than is saved"
+        )
     if potential:
         parts.append(f"{bytes_text(potential)} more could be")
-    errors = [finding for finding in result["findings"] if finding["severity"] == "error"]
-    count = len(errors) + sum(result["findings_omitted"].values())
+    errors = result["findings_count"]["error"]
     if errors:
-        parts.append(f"the vmemmap is not intact: {count:,} error{'s' if count > 1 else ''} found")
+        found = f"{errors:,} error{'s' if errors > 1 else ''} found"
+        parts.append(f"the vmemmap is not intact: {found}")
     return "; ".join(parts) + "."
 
 
@@ -75,4 +86,4 @@ def _by_size(pools: list[PoolJson]) -> list[list[PoolJson]]:
 def _optimized(pools: list[PoolJson]) -> str:
     total = sum(pool["total"] for pool in pools)
     optimized = sum(pool["optimized"] or 0 for pool in pools)
-    return f"{optimized:,} of {total:,} {bytes_text(pools[0]['size_bytes'])} pages optimized"
+    return f"{optimized:,} of {total:,} pages of {bytes_text(pools[0]['size_bytes'])} optimized"

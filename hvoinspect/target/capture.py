@@ -20,10 +20,12 @@ from drgn import FaultError, Program
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.btf import read_btf
 from hvoinspect.target.elfcore import Mapping, write_headers
+from hvoinspect.target.facts import Facts
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.learn import START_KERNEL_MAP, image_physical, learn
 from hvoinspect.target.recorder import IMAGE_BYTES, Recorder
 from hvoinspect.target.symbols import register_all
+from hvoinspect.target.vmcoreinfo import vmcoreinfo
 
 MAGIC = b"\xfd7zXZ\x00"
 PRESET = 2
@@ -50,7 +52,7 @@ def write_capture(
     try:
         with Recorder(source, output.parent) as recorder:
             note = source["VMCOREINFO"].string_()
-            image = image_physical(source)
+            image = image_physical(source, Facts(source, vmcoreinfo(source), "btf"))
             prog = recorder.program(note, image)
             btf = register_all(prog)
             mappings = (

@@ -49,7 +49,8 @@ class KernelView:
     identity: Identity
     page: StructPage
     has_shared_tails: bool
-    hvo_supported: bool
+    hvo_supported: bool | None
+    """None where neither the sysctl nor the types can tell."""
     hvo_enabled: bool | None
     head: int
     tail: int
@@ -70,15 +71,18 @@ def look(
     facts = Facts(prog, {}, "btf")
     page = learn_page_layout(facts)
     head, tail, single = _count(root / "proc/kpageflags", _spanned_pages(root), progress)
-    enabled = _read_text(root / "proc/sys/vm/hugetlb_optimize_vmemmap")
+    sysctls = root / "proc/sys/vm"
+    enabled = _read_text(sysctls / "hugetlb_optimize_vmemmap")
+    # The sysctl exists iff CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP (mm/hugetlb_vmemmap.c); where
+    # there are no sysctls at all, as in some sandboxes, its absence says nothing.
+    supported = None if enabled is None and not sysctls.is_dir() else enabled is not None
     shared = facts.member("zone", "vmemmap_tails") is not None
     uname = os.uname()
     return KernelView(
         identity=Identity(uname.release, None, uname.machine, os.sysconf("SC_PAGE_SIZE")),
         page=page,
         has_shared_tails=shared,
-        # The sysctl exists iff CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP (mm/hugetlb_vmemmap.c).
-        hvo_supported=enabled is not None or shared,
+        hvo_supported=shared or supported,
         hvo_enabled={"0": False, "1": True}.get(enabled or ""),
         head=head,
         tail=tail,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -25,16 +25,17 @@ from hvoinspect.target.layout import (
 )
 from hvoinspect.target.memory import UnreadableMemoryError
 from hvoinspect.target.page_layout import learn_page_layout
-from hvoinspect.target.vmcoreinfo import vmcoreinfo
+from hvoinspect.target.vmcoreinfo import vmcoreinfo, vmcoreinfo_symbol
 
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """Where x86-64 maps the kernel's image (arch/x86/include/asm/page_64_types.h, __START_KERNEL_map);
 the image's physical address is this far below, plus `phys_base`."""
 
-MAX_SECTIONS = 1 << 25
-"""Sections of 128 MiB in 52 bits of physical address, the most x86-64 has."""
+MAX_ORDER = 20
+"""The largest hugepage that `vmemmap.chunks` can hold, 4 GiB; x86-64's largest is 1 GiB."""
 
-MAX_ORDER = 22
+_DAMAGED = "the memory that was opened is not a kernel's, or is damaged"
+_SYMBOLS = "give the kernel's debug symbols with --symbols PATH"
 
 
 class DrgnMemory:
@@ -80,11 +81,11 @@ def learn(
             live=bool(prog.flags & ProgramFlags.IS_LIVE) if live is None else live,
             vmemmap=vmemmap,
             page=page,
-            paging=_paging(prog, facts, info),
+            paging=_paging(prog, facts),
             sections=sections,
             hstates=tuple(_hstates(prog)),
             hvo=_hvo(prog, facts),
-            tail_frames=lambda: _tail_frames(prog, facts, vmemmap, page.size),
+            tail_frames=lambda: _tail_frames(prog, facts, kernel),
             origins=facts.origins,
         )
     except FaultError as error:
@@ -92,11 +93,20 @@ def learn(
             f"the kernel's own tables cannot be read: {error}",
             "the memory is incomplete; a dump needs the kernel's data (makedumpfile keeps it)",
         ) from error
-    if kernel.vmemmap_end >= 1 << 64:
+    except LookupError as error:
         raise HvoinspectError(
-            "the vmemmap would end beyond the address space",
-            "the memory that was opened is not a kernel's, or is damaged",
-        )
+            f"the kernel's symbols and types are incomplete: {error.args[0]}", _SYMBOLS
+        ) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        # A member that is missing or of another type than in any kernel.
+        raise HvoinspectError(
+            f"the kernel's types are not what their names say: {error}",
+            "this kernel's debug information is damaged; try another source of it",
+        ) from error
+    if kernel.hstates and page.hugetlb is None:
+        raise facts.missing("how hugetlb pages are marked")
+    if kernel.vmemmap_end >= 1 << 64:
+        raise HvoinspectError("the vmemmap would end beyond the address space", _DAMAGED)
     return kernel
 
 
@@ -114,40 +124,44 @@ def _identity(info: Mapping[str, str]) -> Identity:
         release=info.get("OSRELEASE", "unknown"),
         build_id=info.get("BUILD-ID"),
         arch="x86_64",
-        page_size=int(info["PAGESIZE"]) if info.get("PAGESIZE", "").isdecimal() else 4096,
+        page_size=4096,  # x86-64 has no other
     )
 
 
-def _paging(prog: Program, facts: Facts, info: Mapping[str, str]) -> Paging:
+def _paging(prog: Program, facts: Facts) -> Paging:
     """Return where the kernel's page tables are.
 
     With page-table isolation init_top_pgt is the kernel's half, which maps everything.
     """
-    text = info.get("SYMBOL(init_top_pgt)") or info.get("SYMBOL(swapper_pg_dir)")
-    if text is not None:
-        root = int(text, 16)
+    root = vmcoreinfo_symbol(prog, "init_top_pgt")
+    if root is None:
+        root = vmcoreinfo_symbol(prog, "swapper_pg_dir")
+    if root is not None:
         facts.origins["init_top_pgt"] = "vmcoreinfo"
     else:
         root = prog.symbol("init_top_pgt").address
         facts.origins["init_top_pgt"] = "kallsyms"
     five = facts.number("pgtable_l5_enabled")
     levels: Literal[4, 5] = 5 if five else 4
-    physical = root - START_KERNEL_MAP + image_physical(prog)
+    physical = root - START_KERNEL_MAP + image_physical(prog, facts)
     if not 0 <= physical < 1 << 52 or physical % 4096:
         raise HvoinspectError(
-            f"the kernel's page tables would be at physical address {physical:#x}",
-            "the memory that was opened is not a kernel's, or is damaged",
+            f"the kernel's page tables would be at physical address {physical:#x}", _DAMAGED
         )
-    return Paging(physical, levels, facts.number("sme_mask") or 0)
+    encryption = facts.number("sme_mask") or 0
+    if encryption and (encryption & (encryption - 1) or not 1 << 12 <= encryption < 1 << 52):
+        raise HvoinspectError(f"the memory encryption mask would be {encryption:#x}", _DAMAGED)
+    return Paging(physical, levels, encryption)
 
 
-def image_physical(prog: Program) -> int:
+def image_physical(prog: Program, facts: Facts) -> int:
     """Return the physical address that START_KERNEL_MAP maps, `phys_base`.
 
-    It may be negative: the image can lie below where it was linked to be.
+    It may be negative: the image can lie below where it was linked to be. Raises LookupError if
+    neither VMCOREINFO nor the symbols tell.
     """
-    text = vmcoreinfo(prog).get("NUMBER(phys_base)", "")
-    return int(text) if re.fullmatch("-?[0-9]{1,20}", text) else int(prog["phys_base"].value_())
+    phys_base = facts.number("phys_base")
+    return int(prog["phys_base"].value_()) if phys_base is None else phys_base
 
 
 def _sections(prog: Program, facts: Facts) -> tuple[int, Sections]:
@@ -161,9 +175,14 @@ def _sections(prog: Program, facts: Facts) -> tuple[int, Sections]:
     physical_bits = facts.number("MAX_PHYSMEM_BITS")
     if section_bits is None or physical_bits is None:
         raise facts.missing("SECTION_SIZE_BITS and MAX_PHYSMEM_BITS")
-    count = 1 << max(0, physical_bits - section_bits)
+    # x86-64's sections have 27 bits; larger ones are fine as long as a chunk holds them.
+    if not 27 <= section_bits <= 32 or not section_bits <= physical_bits <= 52:
+        raise HvoinspectError(
+            f"memory of {physical_bits} bits would have sections of {section_bits} bits", _DAMAGED
+        )
+    count = 1 << (physical_bits - section_bits)
     size, offset = facts.size("mem_section"), facts.offset("mem_section", "section_mem_map")
-    if not size or offset is None or size > 4096 or count > MAX_SECTIONS:
+    if not size or offset is None or size > 4096 or offset + 8 > size:
         raise facts.missing("the layout of struct mem_section")
     numbers, words = _section_words(prog, count, size, offset)
 
@@ -200,6 +219,9 @@ def _section_words(
     if not pointer:
         return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
     roots = np.frombuffer(prog.read(pointer, 8 * -(-count // per_root)), "<u8")
+    in_use = roots[roots != 0]
+    if len(np.unique(in_use)) != len(in_use):
+        raise HvoinspectError("two parts of its table of memory sections are one", _DAMAGED)
     numbers, words = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     for root in np.flatnonzero(roots).tolist():
         each = np.frombuffer(prog.read(int(roots[root]), per_root * size), np.uint8)
@@ -210,14 +232,15 @@ def _section_words(
 
 
 def _hstates(prog: Program) -> Iterator[Hstate]:
-    """Return the hugepage sizes and their pools; none where hugetlb is not built in."""
+    """Return the hugepage sizes, each once; none where hugetlb is not built in."""
     try:
         count = int(prog["hugetlb_max_hstate"].value_())
         hstates = prog["hstates"]
     except LookupError:
         return
-    for i in range(min(count, hstates.type_.length or 0)):
-        order = int(hstates[i].order.value_())
+    # Only the first `count` are in use; an order that cannot be is a damaged one, and left out.
+    orders = {int(hstates[i].order.value_()) for i in range(min(count, hstates.type_.length or 0))}
+    for order in sorted(orders):
         if 0 < order <= MAX_ORDER:
             yield Hstate(order)
 
@@ -235,20 +258,23 @@ def _hvo(prog: Program, facts: Facts) -> Hvo:
     return Hvo(supported or has_shared_tails, enabled, has_shared_tails)
 
 
-def _tail_frames(prog: Program, facts: Facts, vmemmap: int, page_size: int) -> TailFrames:
-    """Read `zone.vmemmap_tails[order - first]` of every zone: 622026e87c40 (7.1).
+def _tail_frames(prog: Program, facts: Facts, kernel: Kernel) -> TailFrames:
+    """Return `zone.vmemmap_tails[order - first]` of every zone: 622026e87c40 (7.1).
 
     The first entry is for the smallest order whose struct pages fill more than one vmemmap page.
+    What cannot be read, or is no struct page, is left out.
     """
     if facts.member("zone", "vmemmap_tails") is None:
         return {}
-    first_order = (4096 // page_size).bit_length()
+    vmemmap, size = kernel.vmemmap, kernel.page.size
+    first_order = (4096 // size).bit_length()
     frames: dict[tuple[int, int, int], int] = {}
-    for node, zone_index, zone in _zones(prog):
-        for at, tail in enumerate(zone.vmemmap_tails):
-            page = int(tail.value_())
-            if page and (page - vmemmap) % page_size == 0:
-                frames[node, zone_index, first_order + at] = (page - vmemmap) // page_size
+    with contextlib.suppress(FaultError, LookupError):
+        for node, zone_index, zone in _zones(prog):
+            for at, tail in enumerate(zone.vmemmap_tails):
+                page = int(tail.value_())
+                if vmemmap <= page < kernel.vmemmap_end and (page - vmemmap) % size == 0:
+                    frames[node, zone_index, first_order + at] = (page - vmemmap) // size
     return frames
 
 

@@ -54,9 +54,9 @@ def running_program() -> Program:
             "there is no /proc/kcore here",
             "run it on the host and not in a container, or on a kernel with CONFIG_PROC_KCORE",
         ) from error
-    except (OSError, ValueError, drgn.FaultError) as error:
+    except Exception as error:  # drgn raises also bare ones, as for what libelf says
         raise NoKcoreError(
-            f"/proc/kcore cannot be used: {error}",
+            f"/proc/kcore cannot be used: {_reason(error)}",
             "run it on the host and not in a container",
         ) from error
     return prog
@@ -81,17 +81,23 @@ def core_program(path: Path) -> Program:
         raise HvoinspectError(
             f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
         ) from error
-    except (OSError, ValueError, drgn.FaultError) as error:
+    except Exception as error:  # as above
         raise HvoinspectError(
-            f"{path} cannot be read as a dump: {error}",
+            f"{path} cannot be read as a dump: {_reason(error)}",
             "give a vmcore, as an ELF or a kdump file, that this user may read",
         ) from error
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise HvoinspectError(
             f"{path} is a core file, but not a Linux kernel's",
-            "give a kernel crash dump (vmcore)",
+            "give a kernel crash dump (vmcore), and all of it",
         )
     return prog
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without the path: the sentence around it has it."""
+    strerror: str | None = getattr(error, "strerror", None)
+    return strerror or str(error) or type(error).__name__
 
 
 def _debug_info(prog: Program, symbols: Path | None) -> tuple[DebugInfo, ...]:
@@ -117,10 +123,10 @@ def _load_dwarf(prog: Program, symbols: Path | None) -> bool:
                 f"{symbols} is not the debug information of this kernel",
                 "give the vmlinux, with DWARF, of exactly this build",
             ) from error
-    except (OSError, ValueError, drgn.FaultError) as error:
+    except Exception as error:  # as above
         if symbols is not None:
             raise HvoinspectError(
-                f"{symbols} cannot be read: {error}", "give a vmlinux with DWARF"
+                f"{symbols} cannot be read: {_reason(error)}", "give a vmlinux with DWARF"
             ) from error
     try:
         prog.type("struct page")

@@ -23,14 +23,8 @@ def learn_page_layout(facts: Facts) -> StructPage:
     flags, private = facts.offset("page", "flags"), facts.offset("page", "private")
     if flags is None or private is None:
         raise facts.missing("where page.flags and page.private are")
-    for name, offset in (("flags", flags), (field, compound), ("private", private)):
-        if offset % 8 or offset + 8 > size:
-            raise HvoinspectError(
-                f"page.{name} would be at byte {offset} of {size}",
-                "this kernel's debug information is damaged; try another source of it",
-            )
     node, zone = _node_and_zone(facts)
-    return StructPage(
+    page = StructPage(
         size=size,
         compound_field=field,
         compound=compound,
@@ -39,10 +33,27 @@ def learn_page_layout(facts: Facts) -> StructPage:
         head_bit=_head_bit(facts),
         order=_order(facts, flags),
         hugetlb=_hugetlb_mark(facts, flags),
-        hugetlb_free=_private_bit(facts, "HPG_freed"),
-        hugetlb_optimized=_private_bit(facts, "HPG_vmemmap_optimized"),
+        hugetlb_free=_bit(facts, "HPG_freed"),
+        hugetlb_optimized=_bit(facts, "HPG_vmemmap_optimized"),
         node=node,
         zone=zone,
+    )
+    words = ((flags, "flags"), (compound, field), (private, "private"))
+    fields = [(PageField(0, offset, 8), name) for offset, name in words]
+    fields.append((page.order, "order"))
+    if page.hugetlb:
+        fields.append((page.hugetlb.where, "hugetlb mark"))
+    for where, name in fields:
+        # A field is read out of the aligned word that it is in.
+        if where.offset % where.size or where.offset + where.size > size:
+            raise _damaged(f"{name} would be at byte {where.offset} of {size}")
+    return page
+
+
+def _damaged(what: str) -> HvoinspectError:
+    return HvoinspectError(
+        f"the {what} of struct page",
+        "this kernel's debug information is damaged; try another source of it",
     )
 
 
@@ -61,10 +72,11 @@ def _compound(facts: Facts) -> tuple[CompoundField, int]:
 def _head_bit(facts: Facts) -> int:
     mask = facts.number("PG_head_mask")
     if mask is None:
-        bit = facts.constant("PG_head")
-        mask = None if bit is None else 1 << bit
+        mask = _bit(facts, "PG_head")
     if mask is None:
         raise facts.missing("which page flag is PG_head")
+    if mask <= 0 or mask & (mask - 1) or mask >= 1 << 64:
+        raise _damaged(f"PG_head would be {mask:#x} in the flags")
     return mask
 
 
@@ -83,16 +95,19 @@ def _hugetlb_mark(facts: Facts, flags: int) -> HugetlbMark | None:
     page_type = facts.offset("page", "page_type")
     if page_type is None:
         page_type = facts.offset("page", "_mapcount")  # one union
+    # VMCOREINFO: ~PG_hugetlb up to 6.11, PGTY_hugetlb << 24 from then on.
+    number = facts.number("PAGE_HUGETLB_MAPCOUNT_VALUE")
     kind = facts.constant("PGTY_hugetlb")
+    if kind is None and number is not None and not number & 0xFF_FFFF:
+        kind = number >> 24
     if kind is not None and page_type is not None:
         return HugetlbMark(PageField(0, page_type, 4), Bits(24, 0xFF), kind & 0xFF)
-    # 6.9 to 6.11: a type is a bit that is clear in page_type; VMCOREINFO has ~PG_hugetlb.
-    inverted = facts.number("PAGE_HUGETLB_MAPCOUNT_VALUE")
-    if inverted is not None and page_type is not None:
-        mask = ~inverted & 0xFFFF_FFFF | PAGE_TYPE_BASE
+    # 6.9 to 6.11: a type is a bit that is clear in page_type.
+    if number is not None and page_type is not None:
+        mask = ~number & 0xFFFF_FFFF | PAGE_TYPE_BASE
         return HugetlbMark(PageField(0, page_type, 4), Bits(0, mask), PAGE_TYPE_BASE)
     flag = facts.number("PG_hugetlb")  # 6.6 to 6.8
-    if flag is not None:
+    if flag is not None and 0 <= flag < 64:
         return HugetlbMark(PageField(1, flags, 8), Bits(flag, 1), 1)
     destructor, dtor = facts.offset("page", "compound_dtor"), facts.number("HUGETLB_PAGE_DTOR")
     if destructor is not None and dtor is not None:
@@ -100,9 +115,14 @@ def _hugetlb_mark(facts: Facts, flags: int) -> HugetlbMark | None:
     return None
 
 
-def _private_bit(facts: Facts, name: str) -> int | None:
+def _bit(facts: Facts, name: str) -> int | None:
+    """Return the mask of the bit whose number is the constant `name`."""
     bit = facts.constant(name)
-    return None if bit is None else 1 << bit
+    if bit is None:
+        return None
+    if not 0 <= bit < 64:
+        raise _damaged(f"{name} would be bit {bit} in a word")
+    return 1 << bit
 
 
 def _node_and_zone(facts: Facts) -> tuple[Bits, Bits]:
