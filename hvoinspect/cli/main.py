@@ -7,6 +7,7 @@ import sys
 import click
 
 from hvoinspect import __version__
+from hvoinspect.cli.page import page
 from hvoinspect.cli.scan import scan
 from hvoinspect.errors import HvoinspectError
 
@@ -18,6 +19,7 @@ def hvoinspect() -> None:
 
 
 hvoinspect.add_command(scan)
+hvoinspect.add_command(page)
 
 
 def main() -> None:
