@@ -11,8 +11,10 @@ import numpy as np
 from drgn import Program, ProgramFlags
 
 from hvoinspect.errors import HvoinspectError
+from hvoinspect.report.page import PageJson, page_json
 from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
 from hvoinspect.target import kernelview
+from hvoinspect.target.address import Address, parse_address, place_of
 from hvoinspect.target.capture import write_capture
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.open import (
@@ -22,6 +24,7 @@ from hvoinspect.target.open import (
     open_running,
     running_program,
 )
+from hvoinspect.vmemmap.explain import explain
 from hvoinspect.vmemmap.scan import Scan, scan
 
 Progress = Callable[[int, int], None]
@@ -51,6 +54,24 @@ def scan_core(
     """Scan a crash dump. Raises HvoinspectError."""
     clock = _Clock()
     return result_of(scan(open_core(path, symbols), progress), clock.taken())
+
+
+def explain_page(address: str, core: Path | None = None, symbols: Path | None = None) -> PageJson:
+    """Explain one struct page of the running kernel or of the crash dump `core`.
+
+    `address` is what `target.address.parse_address` reads. Raises HvoinspectError.
+    """
+    wanted = parse_address(address)  # before the kernel is opened, which takes a while
+    return explain_in(open_running(symbols) if core is None else open_core(core, symbols), wanted)
+
+
+def explain_in(kernel: Kernel, address: Address) -> PageJson:
+    """Explain one struct page of a kernel that is open, for many questions to one kernel.
+
+    Raises HvoinspectError.
+    """
+    place = place_of(kernel, address)
+    return page_json(explain(kernel, place.pfn), place.how)
 
 
 def capture_running(output: Path, progress: Progress = no_progress) -> None:

@@ -30,6 +30,7 @@ from hvoinspect.target.memory import UnreadableMemoryError
 
 SECTION_PAGES = 1 << 15
 ARENA = 1 << 30
+DIRECT_MAP = 0xFFFF_8880_0000_0000
 PRESENT, WRITABLE, LEAF = 1, 2, 1 << 7
 PG_HEAD = 1 << 6
 PG_SLAB = 1 << 9
@@ -60,6 +61,8 @@ class Machine:
     huge_leaves: bool = False
     """Map the vmemmap 1 GiB at a time where a whole one is in use."""
     live: bool = False
+    key: int | None = 1
+    """The count of the static key that kernels with fake heads have."""
     frames: NDArray[np.uint64] = field(default_factory=lambda: np.zeros((64, 512), np.uint64))
     used: int = 0
     unreadable: set[int] = field(default_factory=set)
@@ -112,9 +115,15 @@ class Machine:
                 np.array([int(n) not in self.offline for n in numbers], np.bool_),
             ),
             hstates=(Hstate(ORDER_2M), Hstate(ORDER_1G)),
-            hvo=Hvo(supported=True, enabled=True, has_shared_tails=self.tail == "mask"),
+            hvo=Hvo(
+                supported=True,
+                enabled=True,
+                has_shared_tails=self.tail == "mask",
+                fake_head_key=None if self.tail == "mask" else self.key,
+            ),
             tail_frames=lambda: {key: (ARENA >> 12) + frame for key, frame in self.shared.items()},
             origins={},
+            direct_map=DIRECT_MAP,
         )
 
     # Where things are: for models that look, and for tests that corrupt.

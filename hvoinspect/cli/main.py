@@ -15,6 +15,7 @@ from click.shell_completion import shell_complete
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
 from hvoinspect.cli.options import VERBOSE
+from hvoinspect.cli.page import page
 from hvoinspect.cli.scan import scan
 from hvoinspect.errors import ExitStatus, HvoinspectError, printable
 
@@ -28,9 +29,11 @@ INTERRUPTED, BROKEN_PIPE = 130, 141
 EPILOG = """
 \b
 Examples:
-  sudo hvoinspect scan             the running kernel
-  hvoinspect scan -c vmcore        a crash dump
-  hvoinspect scan --help           all that a command can do
+  sudo hvoinspect scan                     the running kernel
+  hvoinspect scan --demo after             a kernel that is shipped along
+  hvoinspect page ffffea0004009340 -c vmcore
+  sudo hvoinspect capture -o host.hvo      a small file to look at elsewhere
+  hvoinspect scan --help                   all that a command can do
 \b
 Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 4 looked, but could not see everything.
@@ -55,6 +58,7 @@ def hvoinspect(context: click.Context) -> None:
 
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
+hvoinspect.add_command(page)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -9,13 +9,14 @@ import secrets
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 
 if TYPE_CHECKING:
-    from hvoinspect.report.result import ScanResult
+    from rich.console import Console
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -32,21 +33,38 @@ def print_text(text: str) -> None:
         raise _unwritten("standard output", error.strerror) from error
 
 
-def print_page(result: ScanResult, width: int | None) -> None:
+def print_page(show: Callable[[Console], None], width: int | None = None) -> None:
     """Print what a person reads, `width` columns wide or as wide as the terminal.
 
-    Without escape sequences where NO_COLOR asks for that or the output is no terminal. Raises what
-    `print_text` does.
+    `show` draws it. Without escape sequences where NO_COLOR asks for that or the output is no
+    terminal. Raises what `print_text` does.
     """
     from rich.console import Console  # noqa: PLC0415
-
-    from hvoinspect.report.terminal import show  # noqa: PLC0415
 
     page = _Page(_stdout())
     # NO_COLOR alone leaves rich bold and dim.
     plain = os.environ.get("NO_COLOR")
-    show(result, Console(file=page, width=width, color_system=None if plain else "auto"))
+    show(Console(file=page, width=width, color_system=None if plain else "auto"))
     print_text(page.getvalue())
+
+
+def emit(
+    to_json: Callable[[], str],
+    show: Callable[[Console], None],
+    *,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    width: int | None = None,
+) -> None:
+    """Do with a result what the output options ask for. Raises what the functions here do."""
+    if output is not None:
+        write_output(output, to_json(), force=force)
+    elif as_json:
+        print_text(to_json())
+    elif not quiet:
+        print_page(show, width)
 
 
 class _Page(io.StringIO):

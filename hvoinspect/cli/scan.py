@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hvoinspect.cli.options import output_options, target_options
-from hvoinspect.cli.output import check_output, print_page, print_text, write_output
+from hvoinspect.cli.output import check_output, emit
 from hvoinspect.cli.progress import progress_bar
 
 EPILOG = """
@@ -53,16 +53,20 @@ def scan(
 
     from hvoinspect.api import scan_core, scan_running  # noqa: PLC0415
     from hvoinspect.report.result import exit_status, to_json  # noqa: PLC0415
+    from hvoinspect.report.terminal import show  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
         if core is None:
             result = scan_running(symbols, progress)
         else:
             result = scan_core(core, symbols, progress)
-    if output is not None:
-        write_output(output, to_json(result), force=force)
-    elif as_json:
-        print_text(to_json(result))
-    elif not quiet:
-        print_page(result, width)
+    emit(
+        lambda: to_json(result),
+        lambda console: show(result, console),
+        output=output,
+        force=force,
+        as_json=as_json,
+        quiet=quiet,
+        width=width,
+    )
     context.exit(exit_status(result, strict=strict))

@@ -123,6 +123,11 @@ class Hvo:
     """`vmemmap_optimize_enabled`; None where it cannot be read."""
     has_shared_tails: bool
     """struct zone has `vmemmap_tails` (622026e87c40, 7.1)."""
+    fake_head_key: int | None = None
+    """How often the static key is on that makes `compound_head()` look for fake heads.
+
+    `hugetlb_optimize_vmemmap_key`, from 5.18 to 7.0. None where there is no such key, or where it
+    cannot be read; 0 is off."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,8 @@ class Kernel:
     """Reads the zones' shared tail frames anew: a live kernel allocates them at first use."""
     origins: Mapping[str, str]
     """Fact -> where it came from, as "vmcoreinfo" or "btf"."""
+    direct_map: int | None = None
+    """Where all physical memory is mapped one to one (`page_offset_base`); None if not known."""
 
     @property
     def vmemmap_end(self) -> int:

@@ -87,6 +87,7 @@ def learn(
             hvo=_hvo(prog, facts),
             tail_frames=lambda: _tail_frames(prog, facts, kernel),
             origins=facts.origins,
+            direct_map=_direct_map(prog),
         )
     except FaultError as error:
         raise HvoinspectError(
@@ -255,7 +256,31 @@ def _hvo(prog: Program, facts: Facts) -> Hvo:
     except LookupError:
         pass
     has_shared_tails = facts.member("zone", "vmemmap_tails") is not None
-    return Hvo(supported or has_shared_tails, enabled, has_shared_tails)
+    return Hvo(supported or has_shared_tails, enabled, has_shared_tails, _fake_head_key(prog))
+
+
+def _fake_head_key(prog: Program) -> int | None:
+    """Return the count of the static key that `page_fixed_fake_head()` asks.
+
+    A bool until a6b40850c442 (5.18); hugetlb_free_vmemmap_enabled_key until 47010c040dec (5.19);
+    gone with da3e2d1ca43d (7.1). Whichever way it is defined, `key.enabled` is its count, below
+    zero while it is being switched on for the first time (include/linux/jump_label.h).
+    """
+    for name in ("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key"):
+        with contextlib.suppress(LookupError, AttributeError, FaultError):
+            return int(prog[name].key.enabled.counter.value_())
+    return None
+
+
+def _direct_map(prog: Program) -> int | None:
+    """Return where the direct map begins (arch/x86/kernel/head64.c, `page_offset_base`).
+
+    None where the layout is fixed when the kernel is built (no CONFIG_DYNAMIC_MEMORY_LAYOUT), or
+    where variables have no symbols.
+    """
+    with contextlib.suppress(LookupError, FaultError):
+        return int(prog["page_offset_base"].value_())
+    return None
 
 
 def _tail_frames(prog: Program, facts: Facts, kernel: Kernel) -> TailFrames:

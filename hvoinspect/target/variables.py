@@ -27,6 +27,7 @@ VARIABLES: Mapping[str, str] = {
     "contig_page_data": "struct pglist_data",
     "default_hstate_idx": "unsigned int",
     "high_memory": "void *",
+    "hugetlb_free_vmemmap_enabled_key": "struct static_key_false",
     "hugetlb_max_hstate": "int",
     "hugetlb_optimize_vmemmap_key": "struct static_key_false",
     "init_mm": "struct mm_struct",

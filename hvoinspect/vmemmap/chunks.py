@@ -7,6 +7,7 @@ is a run of pfns aligned to more than any hugepage, so no hugepage crosses from 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ def read_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> Chunk:
     start = kernel.vmemmap + first_pfn * size
     in_section, online = _sections(kernel, first_pfn)
     pages_count = CHUNK_PAGES * size // VMEMMAP_PAGE
-    frame, present, writable, split, unknown = _vmemmap_pages(kernel, directory, start, pages_count)
+    frame, present, writable, split, unknown = map_range(kernel, directory, start, pages_count)
 
     wanted = present & _touched(online, size, pages_count)
     distinct, row_of = np.unique(frame[wanted], return_inverse=True)
@@ -115,16 +116,22 @@ def read_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> Chunk:
     return Chunk(first_pfn, frame, present, writable, split, read, pages, online, content)
 
 
-def _vmemmap_pages(
-    kernel: Kernel, directory: Directory, start: int, count: int
-) -> tuple[
-    NDArray[np.uint64],
-    NDArray[np.bool_],
-    NDArray[np.bool_],
-    NDArray[np.bool_],
-    NDArray[np.bool_],
-]:
-    """Return frame, present, writable, split and unknown of `count` vmemmap pages from `start`."""
+class MappedPages(NamedTuple):
+    """What consecutive vmemmap pages are mapped to, p of them.
+
+    `frame` uint64[p]: the pfn behind it. `present`, `writable`, bool[p]; `split` bool[p]: mapped by
+    a page table of its own 4 KiB entries; `unknown` bool[p]: its page table could not be read.
+    """
+
+    frame: NDArray[np.uint64]
+    present: NDArray[np.bool_]
+    writable: NDArray[np.bool_]
+    split: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+
+
+def map_range(kernel: Kernel, directory: Directory, start: int, count: int) -> MappedPages:
+    """Return what the `count` vmemmap pages from the address `start` on are mapped to."""
     blocks = directory.between(start, start + count * VMEMMAP_PAGE)
     page_map = map_pages(kernel.memory, kernel.paging, blocks)
     frame = np.zeros(count, np.uint64)
@@ -140,7 +147,7 @@ def _vmemmap_pages(
     unknown[place] = page_map.unreadable[inside]
     is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
     split[place] = is_split[inside]
-    return frame, present, writable, split, unknown
+    return MappedPages(frame, present, writable, split, unknown)
 
 
 def _sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
