@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from drgn import Program, ProgramFlags
 
-from hvoinspect.errors import HvoinspectError
+from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.report.page import PageJson, page_json
 from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
 from hvoinspect.target import kernelview
@@ -92,6 +92,19 @@ def _capture(source: Program, output: Path, progress: Progress) -> None:
 def _analyse(kernel: Kernel, progress: Progress) -> None:
     """Read all that any analysis reads."""
     scan(kernel, progress)
+
+
+DEMOS = ("before", "after")
+"""Captures that are shipped: of Linux 7.0 and of 7.1 (scripts/make-demos)."""
+
+
+def demo_path(name: str) -> Path:
+    """Return where the demo `name` is. Raises HvoinspectError if there is none of that name."""
+    if name not in DEMOS:
+        raise HvoinspectError(
+            f"there is no demo {name}", f"give one of: {', '.join(DEMOS)}", ExitStatus.USAGE
+        )
+    return Path(__file__).parent / "demos" / f"{name}.hvo"
 
 
 class _Clock:

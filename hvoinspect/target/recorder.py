@@ -7,6 +7,7 @@ project, is so recorded, page tables, types and symbols included; and nothing el
 
 from __future__ import annotations
 
+import os
 import tempfile
 from array import array
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Recorder:
         self._sizes = array("Q")
         self._offsets = array("Q")
         self._end = 0
+        self._next = -1
         self._last: tuple[int, int] | None = None
 
     def __enter__(self) -> Recorder:
@@ -68,10 +70,13 @@ class Recorder:
 
     def keep(self, address: int, data: bytes) -> None:
         """Take `data` for what was read last at physical `address`. Raises OSError."""
-        self._addresses.append(address)
-        self._sizes.append(len(data))
-        self._offsets.append(self._end)
-        self._spool.seek(self._end)
+        if address == self._next:  # goes on where the last one ended, as names of symbols do
+            self._sizes[-1] += len(data)
+        else:
+            self._addresses.append(address)
+            self._sizes.append(len(data))
+            self._offsets.append(self._end)
+        self._next = address + len(data)
         self._spool.write(data)
         self._end += len(data)
 
@@ -80,6 +85,7 @@ class Recorder:
 
         Where something was read more than once the last reading counts.
         """
+        self._spool.flush()
         address = np.frombuffer(self._addresses, np.uint64)
         end = address + np.frombuffer(self._sizes, np.uint64)
         order = np.argsort(address, kind="stable")
@@ -98,8 +104,8 @@ class Recorder:
         content = bytearray(high - low)
         for read in reads:
             at = self._addresses[read] - low
-            self._spool.seek(self._offsets[read])
-            content[at : at + self._sizes[read]] = self._spool.read(self._sizes[read])
+            size, offset = self._sizes[read], self._offsets[read]
+            content[at : at + size] = os.pread(self._spool.fileno(), size, offset)
         return low, bytes(content)
 
     def _read(self, address: int, count: int, _offset: int, _physical: bool) -> bytes:
