@@ -14,6 +14,7 @@ from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.report.result import KernelJson, SourceJson
 from hvoinspect.report.terminal import Sentence
 from hvoinspect.report.words import bytes_text
+from hvoinspect.target.layout import VMEMMAP_PAGE
 from hvoinspect.vmemmap.explain import Backing, Explanation, Hugepage
 from hvoinspect.vmemmap.pages import PageClass
 
@@ -175,7 +176,7 @@ def drgn_lines(pfn: int, field: str) -> list[str]:
         f"page = pfn_to_page(prog, {pfn:#x})",
         "head = compound_head(page)",
         f"print(hex(page), hex(page.{field}), PageHead(page), PageTail(page))",
-        "print(hex(head), hex(page_to_pfn(head)), compound_order(head))",
+        "print(hex(head), hex(page_to_pfn(head)), int(compound_order(head)))",
         'print(hex(follow_phys(prog["init_mm"].address_of_(), page)))',
     ]
 
@@ -208,7 +209,7 @@ def _parts(page: PageJson) -> Iterator[RenderableType]:
     for name, value in _facts(page):
         yield Sentence(f"{name:<{INDENT}}{value}", indent=INDENT)
     yield Text()
-    yield Sentence(write_sentence(page["mapping"]))
+    yield Sentence(write_sentence(page))
     yield Text()
     yield Text("How compound_head(page) gets to the head on this kernel:", style="dim")
     for number, step in enumerate(page["steps"], 1):
@@ -310,8 +311,9 @@ def _sharing(page: PageJson) -> str:
     return f"{text} (no others were looked at)"
 
 
-def write_sentence(mapping: MappingJson) -> str:
+def write_sentence(page: PageJson) -> str:
     """Return what a write to the struct page does."""
+    mapping, hugepage = page["mapping"], page["hugepage"]
     shared = mapping["shared_by"] > 1 or mapping["shared_tail_of"] is not None
     if not mapping["writable"]:
         return "A write here faults: this vmemmap page is mapped read-only" + (
@@ -319,9 +321,16 @@ def write_sentence(mapping: MappingJson) -> str:
             if shared
             else "."
         )
-    if shared:
-        return (
-            f"A write here does not fault, and shows in all {mapping['shared_by']:,} vmemmap pages "
-            "that share the frame."
+    if not shared:
+        return "A write here does not fault: this vmemmap page is mapped writable."
+    text = (
+        f"A write here does not fault, and shows in all {mapping['shared_by']:,} vmemmap pages "
+        "that share the frame."
+    )
+    if hugepage and int(page["address"], 16) - int(hugepage["address"], 16) >= VMEMMAP_PAGE:
+        # Measured: see checks.tails_read_only.
+        text += (
+            " It is meant to be read-only, but kernels from 6.18 to 7.1 protect too few of the "
+            "vmemmap pages of a hugepage set up at boot."
         )
-    return "A write here does not fault: this vmemmap page is mapped writable."
+    return text

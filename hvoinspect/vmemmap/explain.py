@@ -111,10 +111,11 @@ def explain(kernel: Kernel, pfn: int) -> Explanation:
 def _look_at(kernel: Kernel, pfn: int) -> Explanation:
     page, sections = kernel.page, kernel.sections
     address = kernel.vmemmap + pfn * page.size
-    window = open_window(kernel, address, 2 * page.size)
+    block = address & -BLOCK
+    around = open_window(kernel, block, max(BLOCK, address + 2 * page.size - block))
     online = bool(sections.online[np.searchsorted(sections.numbers, pfn // sections.pages)])
-    resolved = resolve(kernel, pfn, window.word) if online else _offline(kernel, pfn, window)
-    head = _look_at_head(kernel, pfn, resolved)
+    resolved = resolve(kernel, pfn, around.word) if online else _offline(kernel, pfn, around)
+    head = _look_at_head(kernel, pfn, resolved, around)
     return Explanation(
         kernel=kernel,
         pfn=pfn,
@@ -122,7 +123,7 @@ def _look_at(kernel: Kernel, pfn: int) -> Explanation:
         resolved=resolved,
         order=head.order,
         hugepage=head.hugepage,
-        backing=_backing(kernel, address, head.vmemmap_pages),
+        backing=_backing(kernel, address, head.vmemmap_pages or around),
         problem=head.problem,
         missing=head.missing,
     )
@@ -154,22 +155,24 @@ class _Head:
     missing: str | None = None
 
 
-def _look_at_head(kernel: Kernel, pfn: int, resolved: Resolved) -> _Head:
+def _look_at_head(kernel: Kernel, pfn: int, resolved: Resolved, around: Window) -> _Head:
+    """Look at the head of `pfn`; `around` is a window that may hold it already."""
     if resolved.kind == PageClass.SINGLE:
         return _Head(order=0)
     if resolved.head is None:
         return _Head(problem="the word that should lead to its head leads to no struct page")
     try:
-        return _read_head(kernel, pfn, resolved.head)
+        return _read_head(kernel, pfn, resolved.head, around)
     except HvoinspectError as error:
         return _Head(missing=error.why)
 
 
-def _read_head(kernel: Kernel, pfn: int, head: int) -> _Head:
+def _read_head(kernel: Kernel, pfn: int, head: int, around: Window) -> _Head:
     """Read the head of `pfn`. Raises HvoinspectError if that is not possible."""
     page = kernel.page
     address = kernel.vmemmap + head * page.size
-    window = open_window(kernel, address, 2 * page.size)
+    size = 2 * page.size
+    window = around if around.holds(address, size) else open_window(kernel, address, size)
     flags, info = window.word(address + page.flags), window.word(address + page.compound)
     if info & 1 or not flags & page.head_bit:
         return _Head(problem=f"pfn {head:#x}, to which it leads, is not a head")
@@ -213,12 +216,11 @@ def _hugepage(kernel: Kernel, window: Window, head: int, order: int) -> _Head:
     return _Head(order, hugepage, vmemmap_pages, missing=missing if unseen else None)
 
 
-def _backing(kernel: Kernel, address: int, vmemmap_pages: Window | None) -> Backing:
-    """Return what the struct page at `address` is mapped to.
+def _backing(kernel: Kernel, address: int, window: Window) -> Backing:
+    """Return what the struct page at `address` is mapped to, and what else in `window` is so.
 
     Raises HvoinspectError if that cannot be told.
     """
-    window = vmemmap_pages or open_window(kernel, address & -BLOCK, BLOCK)
     frame, at, mapped = window.frame(address), window.index(address), window.pages
     tails = {frame: Zone(node, zone) for (node, zone, _), frame in kernel.tail_frames().items()}
     return Backing(

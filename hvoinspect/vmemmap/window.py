@@ -51,6 +51,11 @@ class Window:
             )
         return int(self.pages.frame[at])
 
+    def holds(self, address: int, size: int) -> bool:
+        """Tell whether the `size` bytes at `address` are inside of the window."""
+        end = self.start + len(self.pages.frame) * VMEMMAP_PAGE
+        return self.start <= address and address + size <= end
+
     def index(self, address: int) -> int:
         """Return the place of the vmemmap page at `address` in `pages`."""
         return (address - self.start) // VMEMMAP_PAGE

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -13,7 +14,7 @@ from hvoinspect import api
 from hvoinspect.cli.page import page
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.layout import Kernel
-from tests.madeup import COMPOUND, TAILS, Machine, Tail
+from tests.madeup import COMPOUND, TAILS, WRITABLE, Machine, Tail
 
 HUGE = 5 << 9
 
@@ -127,9 +128,18 @@ def test_a_write_to_a_read_only_tail_explains_itself() -> None:
     assert f"page = pfn_to_page(prog, {HUGE + 64:#x})" in said
     head = flat(run(f"pfn:{HUGE}").stdout)
     assert "A write here does not fault, and shows in all 8 vmemmap pages" in head
+    assert "meant to be read-only" not in head
     single = flat(run("pfn:3").stdout)
     assert "A write here does not fault: this vmemmap page is mapped writable." in single
     assert "none of the 511 other vmemmap pages in the same 2 MiB of vmemmap" in single
+
+
+def test_a_writable_tail_is_told_to_be_meant_read_only(machine: Machine) -> None:
+    table, index = machine.entry(HUGE + 64)
+    machine.frames[table, index] |= np.uint64(WRITABLE)
+    said = flat(run(f"pfn:{HUGE + 64}").stdout)
+    assert "A write here does not fault, and shows in all 8 vmemmap pages" in said
+    assert "It is meant to be read-only" in said
 
 
 def test_a_zones_shared_tail_frame_is_named(use: Use) -> None:

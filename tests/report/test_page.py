@@ -25,6 +25,6 @@ def test_the_printed_drgn_lines_show_the_head(
     info = 0 if is_head else VMEMMAP + 64 * head | 1
     assert capsys.readouterr().out.splitlines() == [
         f"{VMEMMAP + 64 * pfn:#x} {info:#x} {is_head} {not is_head}",
-        f"{VMEMMAP + 64 * head:#x} {head:#x} (unsigned int){order}",
+        f"{VMEMMAP + 64 * head:#x} {head:#x} {order}",
         f"{PAGES + 64 * pfn:#x}",
     ]
