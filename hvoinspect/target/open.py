@@ -16,7 +16,9 @@ from hvoinspect.target.learn import learn
 from hvoinspect.target.symbols import register_all
 
 # What drgn has to say is told as an error of this project's, or is of no concern to its users.
-logging.getLogger("drgn").addHandler(logging.NullHandler())
+# A handler would not do: drgn trips over names that are no UTF-8 before it comes to one.
+if logging.getLogger("drgn").level == logging.NOTSET:
+    logging.getLogger("drgn").setLevel(logging.CRITICAL + 1)
 
 
 class NoKcoreError(HvoinspectError):
@@ -81,6 +83,8 @@ def core_program(path: Path) -> Program:
         raise HvoinspectError(
             f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
         ) from error
+    except HvoinspectError:
+        raise
     except Exception as error:  # as above
         raise HvoinspectError(
             f"{path} cannot be read as a dump: {_reason(error)}",

@@ -223,6 +223,10 @@ def map_at_the_end(kernel: TinyKernel) -> None:
     kernel.put(kernel.sections, 0xFFFF_FFFF_FFFF_F00F)
 
 
+def map_of_a_process(kernel: TinyKernel) -> None:
+    kernel.put(kernel.sections, 0x7FFF_0000_0000_000F)
+
+
 class TestMemSection:
     @pytest.mark.parametrize(
         ("damage", "why"),
@@ -233,7 +237,8 @@ class TestMemSection:
             (root_nowhere, "own tables cannot be read"),
             (root_of_ones, "own tables cannot be read"),
             (root_twice, "two parts of its table of memory sections are one"),
-            (map_at_the_end, "beyond the address space"),
+            (map_at_the_end, "not in the kernel's half of the address space"),
+            (map_of_a_process, "not in the kernel's half of the address space"),
         ],
     )
     def test_damage(self, damage: Callable[[TinyKernel], None], why: str) -> None:

@@ -107,6 +107,14 @@ class TestDumps:
         assert result["pages"]["unreadable"]
         assert 0.4 < result["coverage"]["fraction"] < 0.6
 
+    def test_a_release_that_is_no_text(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """drgn would stumble over it in the middle of a complaint, and Python would show that."""
+        (tmp_path / "vmcore").write_bytes(CORE.replace(b"OSRELEASE=6.12.0", b"OSRELEASE=6.12\xff0"))
+        refusal(tmp_path / "vmcore")
+        assert capsys.readouterr() == ("", "")
+
     @settings(max_examples=60)
     @given(
         damages=st.lists(
