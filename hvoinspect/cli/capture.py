@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.output import check_output, print_text
+from hvoinspect.cli.options import verbose_option
+from hvoinspect.cli.output import destination, print_text
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.errors import printable
 
@@ -38,6 +39,7 @@ Exit status: 0 captured, 2 usage, 3 cannot inspect.
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@verbose_option
 def capture(kernel: bool, core: Path | None, output: Path, force: bool, quiet: bool) -> None:
     """Write a small file with what a scan reads: page tables, struct pages, symbols and types.
 
@@ -46,16 +48,16 @@ def capture(kernel: bool, core: Path | None, output: Path, force: bool, quiet: b
     """
     if kernel and core is not None:
         raise click.UsageError("-k and -c exclude each other: give one of them")
-    check_output(output, force=force)
+    goal = destination(output, force=force, streams=False)
 
     from hvoinspect.api import capture_core, capture_running  # noqa: PLC0415
     from hvoinspect.report.words import bytes_text  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
         if core is None:
-            capture_running(output, progress)
+            capture_running(goal, progress)
         else:
-            capture_core(core, output, progress)
+            capture_core(core, goal, progress)
     if not quiet:
         name = printable(str(output))
         print_text(

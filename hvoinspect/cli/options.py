@@ -39,17 +39,26 @@ def target_options(command: Command) -> Command:
     return command
 
 
+def _note_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta[VERBOSE] = True
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_verbose,
+    help="Show the traceback of a bug.",
+)
+"""Adds the option that makes `hvoinspect.cli.main` say more of a bug."""
+
+
 def output_options(command: Command) -> Command:
     """Add the options that say where the result goes and in which form."""
     for option in (
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            expose_value=False,
-            callback=_note_verbose,
-            help="Show the traceback of a bug.",
-        ),
+        verbose_option,
         click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
         click.option("-f", "--force", is_flag=True, help="Overwrite FILE."),
         click.option(
@@ -63,8 +72,3 @@ def output_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def _note_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        context.meta[VERBOSE] = True

@@ -98,7 +98,7 @@ def _stdout() -> TextIO:
 def check_output(path: Path | None, *, force: bool) -> None:
     """Raise HvoinspectError if `path` cannot be written: before the work, not after it."""
     if path is not None:
-        _destination(path, force=force)
+        destination(path, force=force)
 
 
 def write_output(path: Path, text: str, *, force: bool) -> None:
@@ -108,7 +108,7 @@ def write_output(path: Path, text: str, *, force: bool) -> None:
     takes its place and its permissions when it is complete, behind a symbolic link if it was named
     by one. What can only be written to, a pipe or a terminal, is written to.
     """
-    goal = _destination(path, force=force)
+    goal = destination(path, force=force)
     try:
         if goal.exists() and not goal.is_file():
             goal.write_text(text, encoding="utf-8")
@@ -120,8 +120,12 @@ def write_output(path: Path, text: str, *, force: bool) -> None:
         raise _unwritten(str(path), error.strerror) from error
 
 
-def _destination(path: Path, *, force: bool) -> Path:
-    """Return what is to be written to, links followed. Raises HvoinspectError."""
+def destination(path: Path, *, force: bool, streams: bool = True) -> Path:
+    """Return what is to be written to, links followed.
+
+    Raises HvoinspectError if something is there and `force` does not allow to replace it, if it is
+    no file, or, unless `streams` is False, a pipe or a terminal, or if its folder takes no files.
+    """
     try:
         if not force and os.path.lexists(path):
             raise _exists(path)
@@ -129,7 +133,7 @@ def _destination(path: Path, *, force: bool) -> Path:
             mode = path.stat().st_mode
         except FileNotFoundError:
             mode = None
-        if mode is not None and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        if streams and mode is not None and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
             return path  # not resolved: /dev/stdout leads to what has no path
         if mode is not None and not stat.S_ISREG(mode):
             raise _unwritten(str(path), "it is no file")

@@ -65,7 +65,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 def environment(changes: Mapping[str, str]) -> dict[str, str]:
     """This process's environment, without what would change how things look."""
-    shown = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONIOENCODING", "TTY_COMPATIBLE")
+    shown = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONIOENCODING", "PYTHONUNBUFFERED")
     kept = {key: value for key, value in os.environ.items() if key not in shown}
     return {**kept, "PYTHONUTF8": "1", "TERM": "xterm-256color", **changes}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hvoinspect import api
-from hvoinspect.cli.output import check_output, write_output
+from hvoinspect.cli.output import check_output, destination, write_output
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from tests.cli.conftest import PROJECT, Call, command, environment
 from tests.cli.test_main import told
@@ -193,6 +193,10 @@ class TestLinksAndDevices:
         assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
         assert refusal(Path("/dev/null"), force=False) == "/dev/null exists already"
 
+    def test_what_must_be_a_file_is_no_device(self) -> None:
+        with pytest.raises(HvoinspectError, match="/dev/null cannot be written: it is no file"):
+            destination(Path("/dev/null"), force=True, streams=False)
+
     def test_a_full_device(self) -> None:
         with pytest.raises(HvoinspectError) as caught:
             write_output(Path("/dev/full"), "new", force=True)
@@ -256,3 +260,15 @@ class TestFromTheCommandLine:
         status, _, _ = call("scan", "-c", tmp_path / "vmcore", "-o", tmp_path / "out")
         assert status == 2
         assert names(tmp_path) == []
+
+    def test_a_capture_takes_the_same_care(self, call: Call, core: Path, tmp_path: Path) -> None:
+        """It is renamed into place, so a device or a link must not be what is replaced."""
+        (tmp_path / "real").write_text("old")
+        (tmp_path / "link").symlink_to("real")
+        assert call("capture", "-c", core, "-o", tmp_path / "link")[0] == 2
+        status, _, err = call("capture", "-c", core, "-f", "-o", "/dev/null")
+        assert (status, told(err)[0]) == (2, "/dev/null cannot be written: it is no file")
+        assert call("capture", "-c", core, "-f", "-q", "-o", tmp_path / "link") == (0, "", "")
+        assert (tmp_path / "link").is_symlink()
+        assert call("scan", "-q", "-c", tmp_path / "real") == (0, "", "")
+        assert names(tmp_path) == ["link", "real"]
