@@ -86,4 +86,4 @@ def _by_size(pools: list[PoolJson]) -> list[list[PoolJson]]:
 def _optimized(pools: list[PoolJson]) -> str:
     total = sum(pool["total"] for pool in pools)
     optimized = sum(pool["optimized"] or 0 for pool in pools)
-    return f"{optimized:,} of {total:,} pages of {bytes_text(pools[0]['size_bytes'])} optimized"
+    return f"{optimized:,} of {total:,} {bytes_text(pools[0]['size_bytes'])} pages optimized"

@@ -87,20 +87,20 @@ class TestVerdict:
             (
                 "pointer",
                 "HVO is on; tails share their head's frame (fake heads, up to Linux 7.0); "
-                "4 of 5 pages of 2 MiB optimized; 1 of 1 pages of 1 GiB optimized; "
+                "4 of 5 2 MiB pages optimized; 1 of 1 1 GiB pages optimized; "
                 "16.1 MiB saved net; 28 KiB more could be.",
             ),
             (
                 "mask",
                 "HVO is on; tails share one read-only frame per zone (7.1+ encoding); "
-                "4 of 5 pages of 2 MiB optimized; 1 of 1 pages of 1 GiB optimized; "
+                "4 of 5 2 MiB pages optimized; 1 of 1 1 GiB pages optimized; "
                 "16.1 MiB saved net; 28 KiB more could be.",
             ),
             ("off", "HVO is off; there are no hugetlb pages."),
             (
                 "was on",
                 "HVO is off for new hugepages, but was on; tails share one read-only frame per "
-                "zone (7.1+ encoding); 1 of 1 pages of 2 MiB optimized; 24 KiB saved net.",
+                "zone (7.1+ encoding); 1 of 1 2 MiB pages optimized; 24 KiB saved net.",
             ),
             ("not built", "This kernel is built without HVO; there are no hugetlb pages."),
             (
@@ -111,7 +111,7 @@ class TestVerdict:
             (
                 "error",
                 "HVO is on; tails share one read-only frame per zone (7.1+ encoding); "
-                "1 of 1 pages of 2 MiB optimized; 24 KiB saved net; "
+                "1 of 1 2 MiB pages optimized; 24 KiB saved net; "
                 "the vmemmap is not intact: 1 error found.",
             ),
             ("own view", "HVO is off; what it really saves cannot be seen from here."),
