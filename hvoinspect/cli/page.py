@@ -12,7 +12,7 @@ from hvoinspect.cli.output import check_output, emit
 EPILOG = """
 \b
 ADDRESS is one of:
-  ffffea0004009340         a struct page, or an address inside of one (0x is welcome)
+  ffffea0004009340         a struct page, or an address in one (0x or not)
   pfn:0x10024d             a page frame number, also in decimal
   phys:0x10024d000         a physical address, also in decimal
   0xffff88810024d000       an address in the direct map of all memory
