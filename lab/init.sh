@@ -1,6 +1,6 @@
 #!/bin/sh
 # The guest's first program. It stands on this machine's own files, and sees to it that the guest
-# cannot change them by mistake: `/` becomes read-only but for the folders named in `writable`.
+# cannot change them by mistake: `/` becomes read-only but for the folders that `kept` has as rw.
 session=$(dirname "$0")
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
@@ -21,25 +21,26 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -m 755 /run/lab /run/lab/keep
 mkdir -m 700 /run/lab/home
 
-# What stays writable is kept aside first: it may lie under what is about to be covered.
-cp "$session/writable" /run/lab/writable
+# What stays writable, or in sight, is kept aside first: it may lie under what is about to be covered.
+cp "$session/kept" /run/lab/kept
 number=0
-while read -r folder; do
+while read -r mode folder; do
     number=$((number + 1))
     mkdir "/run/lab/keep/$number"
     mount --bind "$folder" "/run/lab/keep/$number"
-done </run/lab/writable
+    [ "$mode" = rw ] || mount -o remount,bind,ro "/run/lab/keep/$number"
+done </run/lab/kept
 mount -o remount,bind,ro /
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs -o mode=1777 tmp /var/tmp
 number=0
-while read -r folder; do
+while read -r _ folder; do
     number=$((number + 1))
     mkdir -p "$folder"
     mount --move "/run/lab/keep/$number" "$folder"
     # Never rm -r: should the move fail, this machine's own files are still below.
     rmdir "/run/lab/keep/$number"
-done </run/lab/writable
+done </run/lab/kept
 
 for module in "$session"/modules/*.ko; do
     [ ! -e "$module" ] || busybox insmod "$module"

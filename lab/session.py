@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from lab.machine import Config, Folder
 def prepare(kernel: Kernel, config: Config, folder: Folder, writable: Sequence[Path]) -> None:
     """Fill a session's folder with what the guest needs to start. Raises LabError.
 
-    The guest may write below `writable` and the folder itself.
+    The guest may write below `writable` and the folder itself. It sees the project and its
+    environment, wherever they are.
     """
     here = Path(__file__).parent
     shutil.copyfile(here / "init.sh", folder.init)
@@ -34,12 +36,23 @@ def prepare(kernel: Kernel, config: Config, folder: Folder, writable: Sequence[P
     paths = [path.resolve() for path in writable]
     if Path("/") in paths:
         raise LabError("the guest may not write to all of /", "run this in another folder")
-    lines = [*map(str, paths), str(folder.path)]
+    rest = (Path(__file__).resolve().parents[1], Path(sys.prefix).resolve())
+    seen = [path for path in rest if _covered(path) and not _inside(path, paths)]
+    lines = [*(f"ro {path}" for path in seen), *(f"rw {path}" for path in [*paths, folder.path])]
     if any("\n" in line for line in lines):
         raise LabError("a folder's name holds a newline", "run this in another folder")
-    (folder.path / "writable").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder.path / "kept").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     if needs_initrd(kernel):
         folder.initrd.write_bytes(initrd(kernel, folder.init))
+
+
+def _covered(path: Path) -> bool:
+    """Whether the guest has files of its own where `path` is on this machine."""
+    return _inside(path, [Path("/tmp"), Path("/var/tmp")])  # noqa: S108
+
+
+def _inside(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 @contextlib.contextmanager
