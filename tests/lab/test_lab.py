@@ -64,7 +64,7 @@ def test_large_output_and_input_arrive_whole(guest: Guest) -> None:
 
 @newest
 def test_another_user(guest: Guest) -> None:
-    done = guest.run("id -un; cat /proc/kcore", user="nobody", check=False)
+    done = guest.run("id -un; cat /proc/kcore", user="nobody", check=False, cwd="/")
     assert done.stdout == "nobody\n"
     assert "Permission denied" in done.stderr
 
