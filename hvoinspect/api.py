@@ -8,23 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from drgn import Program, ProgramFlags
 
-from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.errors import HvoinspectError
 from hvoinspect.report.page import PageJson, page_json
 from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
 from hvoinspect.target import kernelview
 from hvoinspect.target.address import Address, parse_address, place_of
 from hvoinspect.target.capture import write_capture
+from hvoinspect.target.choice import Target
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.open import (
-    NoKcoreError,
-    core_program,
-    open_core,
-    open_running,
-    running_program,
-)
+from hvoinspect.target.open import NoKcoreError, open_program, open_target
 from hvoinspect.vmemmap.explain import explain
+from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.scan import Scan, scan
 
 Progress = Callable[[int, int], None]
@@ -34,35 +29,27 @@ def no_progress(_done: int, _total: int) -> None:
     """Show nothing."""
 
 
-def scan_running(symbols: Path | None = None, progress: Progress = no_progress) -> ScanResult:
-    """Scan the running kernel; where its memory cannot be read, return its own view instead.
+def scan_target(target: Target, progress: Progress = no_progress) -> ScanResult:
+    """Scan a kernel; where the running one's memory cannot be read, return its own view instead.
 
     Raises HvoinspectError if neither can be had.
     """
     clock = _Clock()
     try:
-        kernel = open_running(symbols)
+        kernel = open_target(target)
     except NoKcoreError as no_kcore:
         return _own_view(no_kcore, clock, progress)
     result = scan(kernel, progress)
     return result_of(result, clock.taken(), _notes(result))
 
 
-def scan_core(
-    path: Path, symbols: Path | None = None, progress: Progress = no_progress
-) -> ScanResult:
-    """Scan a crash dump. Raises HvoinspectError."""
-    clock = _Clock()
-    return result_of(scan(open_core(path, symbols), progress), clock.taken())
-
-
-def explain_page(address: str, core: Path | None = None, symbols: Path | None = None) -> PageJson:
-    """Explain one struct page of the running kernel or of the crash dump `core`.
+def explain_page(address: str, target: Target) -> PageJson:
+    """Explain one struct page of a kernel.
 
     `address` is what `target.address.parse_address` reads. Raises HvoinspectError.
     """
     wanted = parse_address(address)  # before the kernel is opened, which takes a while
-    return explain_in(open_running(symbols) if core is None else open_core(core, symbols), wanted)
+    return explain_in(open_target(target), wanted)
 
 
 def explain_in(kernel: Kernel, address: Address) -> PageJson:
@@ -74,37 +61,17 @@ def explain_in(kernel: Kernel, address: Address) -> PageJson:
     return page_json(explain(kernel, place.pfn), place.how)
 
 
-def capture_running(output: Path, progress: Progress = no_progress) -> None:
-    """Capture the running kernel to the file `output`. Raises HvoinspectError."""
-    _capture(running_program(), output, progress)
-
-
-def capture_core(path: Path, output: Path, progress: Progress = no_progress) -> None:
-    """Capture from a crash dump, or from another capture, to `output`. Raises HvoinspectError."""
-    _capture(core_program(path), output, progress)
-
-
-def _capture(source: Program, output: Path, progress: Progress) -> None:
-    live = bool(source.flags & ProgramFlags.IS_LIVE)
-    write_capture(source, output, lambda kernel: _analyse(kernel, progress), live=live)
+def capture_target(target: Target, output: Path, progress: Progress = no_progress) -> None:
+    """Capture a kernel to the file `output`, which is replaced. Raises HvoinspectError."""
+    opened = open_program(target)
+    write_capture(
+        opened.prog, output, lambda kernel: _analyse(kernel, progress), live=opened.running
+    )
 
 
 def _analyse(kernel: Kernel, progress: Progress) -> None:
     """Read all that any analysis reads."""
     scan(kernel, progress)
-
-
-DEMOS = ("before", "after")
-"""Captures that are shipped: of Linux 7.0 and of 7.1 (scripts/make-demos)."""
-
-
-def demo_path(name: str) -> Path:
-    """Return where the demo `name` is. Raises HvoinspectError if there is none of that name."""
-    if name not in DEMOS:
-        raise HvoinspectError(
-            f"there is no demo {name}", f"give one of: {', '.join(DEMOS)}", ExitStatus.USAGE
-        )
-    return Path(__file__).parent / "demos" / f"{name}.hvo"
 
 
 class _Clock:
@@ -125,8 +92,18 @@ def _own_view(no_kcore: NoKcoreError, clock: _Clock, progress: Progress) -> Scan
 
 
 def _notes(result: Scan) -> list[str]:
-    note = _kpageflags_note(result.kernel, result)
-    return [note] if note else []
+    notes = (_kpageflags_note(result.kernel, result), _dump_note(result))
+    return [note for note in notes if note]
+
+
+def _dump_note(result: Scan) -> str | None:
+    lost = result.classes[PageClass.UNREADABLE]
+    if result.kernel.source.kind != "core" or not lost:
+        return None
+    return (
+        f"the dump does not hold {lost:,} struct pages: it was filtered (makedumpfile -e leaves "
+        "them out), is incomplete, or was cut short."
+    )
 
 
 def _kpageflags_note(kernel: Kernel, result: Scan) -> str | None:
@@ -136,7 +113,7 @@ def _kpageflags_note(kernel: Kernel, result: Scan) -> str | None:
     """
     pages = result.hugepages
     fakes = pages.where(pages.remapped & (pages.tail_frame == pages.head_frame))
-    if not kernel.live or not len(fakes):
+    if kernel.source.kind != "kcore" or not len(fakes):
         return None
     each = np.uint64(4096 // kernel.page.size)
     flags = kernelview.read_kpageflags(int(fakes.pfn[0] + each))

@@ -124,7 +124,7 @@ class TinyKernel:
         self.variable("nr_node_ids", struct.pack("<I", 2))
         self.variable("init_mm", bytes(16) + struct.pack("<Q", IMAGE + TABLES) + bytes(40))
         self.variable("page_offset_base", struct.pack("<Q", DIRECT))
-        self.variable("__highest_present_section_nr", bytes(8))
+        self.variable("__highest_present_section_nr", struct.pack("<Q", (1 << 19) - 1))
         sizes = zip(self.orders, (b"1G", b"2M", b"", b""), strict=False)
         self.variable("hstates", b"".join(self.hstate(*size) for size in sizes))
         self.variable("hugetlb_max_hstate", struct.pack("<i", len(self.orders)))

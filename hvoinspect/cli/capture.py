@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import verbose_option
+from hvoinspect.cli.options import target_options, verbose_option
 from hvoinspect.cli.output import destination, print_text
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.errors import printable
+from hvoinspect.target.choice import Target
 
 EPILOG = """
 \b
@@ -25,10 +26,7 @@ Exit status: 0 captured, 2 usage, 3 cannot inspect.
 
 
 @click.command(epilog=EPILOG)
-@click.option("-k", "--kernel", is_flag=True, help="Capture the running kernel (the default).")
-@click.option(
-    "-c", "--core", type=click.Path(path_type=Path), metavar="PATH", help="Capture from a dump."
-)
+@target_options
 @click.option(
     "-o",
     "--output",
@@ -40,24 +38,19 @@ Exit status: 0 captured, 2 usage, 3 cannot inspect.
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @verbose_option
-def capture(kernel: bool, core: Path | None, output: Path, force: bool, quiet: bool) -> None:
+def capture(target: Target, output: Path, force: bool, quiet: bool) -> None:
     """Write a small file with what a scan reads: page tables, struct pages, symbols and types.
 
     No content of any process, file or socket is in it: struct pages say which page is what, not
     what is in it. The file is readable by its owner only.
     """
-    if kernel and core is not None:
-        raise click.UsageError("-k and -c exclude each other: give one of them")
     goal = destination(output, force=force, streams=False)
 
-    from hvoinspect.api import capture_core, capture_running  # noqa: PLC0415
+    from hvoinspect.api import capture_target  # noqa: PLC0415
     from hvoinspect.report.words import bytes_text  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
-        if core is None:
-            capture_running(goal, progress)
-        else:
-            capture_core(core, goal, progress)
+        capture_target(target, goal, progress)
     if not quiet:
         name = printable(str(output))
         print_text(

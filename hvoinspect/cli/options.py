@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from hvoinspect.target.choice import DEMOS, Target
 
 Command = Callable[..., Any]
 
@@ -15,14 +19,37 @@ VERBOSE = "hvoinspect.verbose"
 
 
 def target_options(command: Command) -> Command:
-    """Add the options that say which kernel is looked at."""
+    """Add the options that say which kernel is looked at; the command gets them as `target`."""
+
+    @functools.wraps(command)
+    def with_target(*args: Any, **options: Any) -> Any:
+        target = _target(options)
+        return command(*args, target=target, **options)
+
+    decorated: Command = with_target
     for option in (
+        click.option(
+            "--vmcoreinfo",
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            help="VMCOREINFO of the same boot, for a dump or guest that does not tell it.",
+        ),
         click.option(
             "-s",
             "--symbols",
             type=click.Path(path_type=Path),
             metavar="PATH",
             help="A vmlinux with DWARF of the same build; not needed.",
+        ),
+        click.option(
+            "--demo",
+            type=click.Choice(DEMOS),
+            help="Look at a kernel that is shipped along: before Linux 7.1, or after.",
+        ),
+        click.option(
+            "--qemu",
+            metavar="ADDRESS",
+            help="Look at a QEMU guest from outside, by its QMP socket: a path or host:port.",
         ),
         click.option(
             "-c",
@@ -35,8 +62,19 @@ def target_options(command: Command) -> Command:
             "-k", "--kernel", is_flag=True, help="Look at the running kernel (the default)."
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
+
+
+def _target(options: dict[str, Any]) -> Target:
+    """Take the target's options out of a command's. Raises click.UsageError."""
+    named = {f.name: options.pop(f.name) for f in dataclasses.fields(Target)}
+    chosen = ("core", "qemu", "demo")
+    if options.pop("kernel") + sum(named[name] is not None for name in chosen) > 1:
+        raise click.UsageError("-k, -c, --qemu and --demo exclude each other: give one of them")
+    if named["vmcoreinfo"] is not None and named["core"] is None and named["qemu"] is None:
+        raise click.UsageError("--vmcoreinfo is for -c and --qemu")
+    return Target(**named)
 
 
 def _note_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -8,6 +8,7 @@ import click
 
 from hvoinspect.cli.options import output_options, target_options
 from hvoinspect.cli.output import check_output, emit
+from hvoinspect.target.choice import Target
 
 EPILOG = """
 \b
@@ -35,9 +36,7 @@ Exit status: 0 explained, 1 the page is not intact, 2 usage, 3 cannot inspect,
 def page(
     context: click.Context,
     address: str,
-    kernel: bool,
-    core: Path | None,
-    symbols: Path | None,
+    target: Target,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -49,14 +48,12 @@ def page(
     which hugepage it belongs to, which frame is behind it, with whom that is shared, and whether a
     write to it faults. Prints drgn code that shows the same.
     """
-    if kernel and core is not None:
-        raise click.UsageError("-k and -c exclude each other: give one of them")
     check_output(output, force=force)
 
     from hvoinspect.api import explain_page  # noqa: PLC0415
     from hvoinspect.report.page import exit_status, show, to_json  # noqa: PLC0415
 
-    result = explain_page(address, core, symbols)
+    result = explain_page(address, target)
     emit(
         lambda: to_json(result),
         lambda console: show(result, console),

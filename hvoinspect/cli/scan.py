@@ -9,6 +9,7 @@ import click
 from hvoinspect.cli.options import output_options, target_options
 from hvoinspect.cli.output import check_output, emit
 from hvoinspect.cli.progress import progress_bar
+from hvoinspect.target.choice import Target
 
 EPILOG = """
 \b
@@ -16,6 +17,7 @@ Examples:
   sudo hvoinspect scan                     the running kernel
   sudo hvoinspect scan --json | jq .vmemmap
   hvoinspect scan -c vmcore                a crash dump
+  sudo hvoinspect scan --qemu qmp.sock     a QEMU guest, from outside
 \b
 Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 4 looked, but could not see everything.
@@ -32,9 +34,7 @@ Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 @click.pass_context
 def scan(
     context: click.Context,
-    kernel: bool,
-    core: Path | None,
-    symbols: Path | None,
+    target: Target,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -44,22 +44,18 @@ def scan(
 ) -> None:
     """Read the vmemmap, classify every struct page, account for HVO and check it.
 
-    Works on a running kernel (as root) or a dump, with no debug package installed. Where
-    /proc/kcore cannot be read it shows what the kernel itself tells, and says what that leaves out.
+    Works on a running kernel (as root), a dump or a QEMU guest, with no debug package installed.
+    Where /proc/kcore cannot be read it shows what the kernel itself tells, and says what that
+    leaves out.
     """
-    if kernel and core is not None:
-        raise click.UsageError("-k and -c exclude each other: give one of them")
     check_output(output, force=force)
 
-    from hvoinspect.api import scan_core, scan_running  # noqa: PLC0415
+    from hvoinspect.api import scan_target  # noqa: PLC0415
     from hvoinspect.report.result import exit_status, to_json  # noqa: PLC0415
     from hvoinspect.report.terminal import show  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
-        if core is None:
-            result = scan_running(symbols, progress)
-        else:
-            result = scan_core(core, symbols, progress)
+        result = scan_target(target, progress)
     emit(
         lambda: to_json(result),
         lambda console: show(result, console),

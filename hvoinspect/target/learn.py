@@ -221,6 +221,10 @@ def _section_words(
     np.ndarray[tuple[int], np.dtype[np.uint64]], np.ndarray[tuple[int], np.dtype[np.uint64]]
 ]:
     """Return the number and the section_mem_map of each section that has a root: uint64[n]."""
+    # The table may be 2 MiB, most of it zeros, which a dump may leave out. The kernel looks no
+    # further than this either: for_each_present_section_nr(), since c4e1be9ec113 (4.13).
+    with contextlib.suppress(LookupError, FaultError):
+        count = min(count, int(prog["__highest_present_section_nr"].value_()) + 1)
     per_root = 4096 // size
     roots_at = prog["mem_section"]
     pointer = int(roots_at.value_())

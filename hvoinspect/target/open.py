@@ -1,18 +1,22 @@
-"""Opens what is to be inspected: the running kernel or a dump."""
+"""Opens what is to be inspected: the running kernel, a dump or a QEMU guest."""
 
 from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import drgn
-from drgn import Program
+from drgn import Architecture, FaultError, Platform, Program
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.capture import is_capture, unpacked
-from hvoinspect.target.layout import DebugInfo, Kernel
+from hvoinspect.target.choice import Target
+from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, recognize
+from hvoinspect.target.layout import DebugInfo, Kernel, SourceKind
 from hvoinspect.target.learn import learn
+from hvoinspect.target.qmp import is_running
 from hvoinspect.target.symbols import register_all
 
 # What drgn has to say is told as an error of this project's, or is of no concern to its users.
@@ -20,23 +24,65 @@ from hvoinspect.target.symbols import register_all
 if logging.getLogger("drgn").level == logging.NOTSET:
     logging.getLogger("drgn").setLevel(logging.CRITICAL + 1)
 
+MAX_VMCOREINFO = 1 << 16
+"""Bytes; the kernel's own has no more than a page."""
+_VMCOREINFO = "give its text: lines as OSRELEASE=..., from the same boot"
+
 
 class NoKcoreError(HvoinspectError):
     """The running kernel's memory cannot be read; its own view may still be had."""
 
 
+@dataclass(frozen=True)
+class Opened:
+    """Memory that is open, before anything is known of it.
+
+    `running`: it moves while it is read. `suspect` is what to do if it turns out to be wrong.
+    """
+
+    prog: Program
+    kind: SourceKind
+    path: str | None
+    running: bool
+    suspect: str | None = None
+
+
+def open_target(target: Target) -> Kernel:
+    """Open what the user wants to look at, and learn it.
+
+    Raises NoKcoreError if that is the running kernel and its memory cannot be read, and otherwise
+    HvoinspectError.
+    """
+    return learn_opened(open_program(target), target.symbols)
+
+
+def open_program(target: Target) -> Opened:
+    """Open what the user wants to look at, without types. Raises as `open_target`."""
+    if target.core is not None:
+        return _open_core(target.core, target.vmcoreinfo)
+    if target.qemu is not None:
+        return _open_qemu(target.qemu, target.vmcoreinfo)
+    if target.demo is not None:
+        shipped = Path(__file__).parents[1] / "demos" / f"{target.demo}.hvo"
+        return replace(_open_core(shipped, None), kind="demo", path=target.demo)
+    return Opened(_running_program(), "kcore", None, running=True)
+
+
+def open_core(path: Path, symbols: Path | None = None) -> Kernel:
+    """Open a crash dump or a capture. Raises HvoinspectError."""
+    return open_target(Target(core=path, symbols=symbols))
+
+
 def open_running(symbols: Path | None = None) -> Kernel:
+    """Open the running kernel. Raises NoKcoreError, HvoinspectError."""
+    return open_target(Target(symbols=symbols))
+
+
+def _running_program() -> Program:
     """Open the running kernel through /proc/kcore.
 
-    Raises NoKcoreError if /proc/kcore is missing, forbidden or empty, and HvoinspectError if the
-    kernel cannot be understood.
+    Raises NoKcoreError if that is missing, forbidden or empty.
     """
-    prog = running_program()
-    return learn(prog, "kcore", None, _debug_info(prog, symbols))
-
-
-def running_program() -> Program:
-    """Return a drgn program of the running kernel, without types. Raises NoKcoreError."""
     prog = Program()
     try:
         prog.set_kernel()
@@ -64,38 +110,135 @@ def running_program() -> Program:
     return prog
 
 
-def open_core(path: Path, symbols: Path | None = None) -> Kernel:
-    """Open a crash dump of a kernel, or a capture. Raises HvoinspectError."""
-    prog = core_program(path)
-    return learn(prog, "core", str(path), _debug_info(prog, symbols))
+def _open_core(path: Path, vmcoreinfo: Path | None) -> Opened:
+    """Open a crash dump or capture; memory that it leaves out is unreadable, and never zeros.
+
+    Raises HvoinspectError.
+    """
+    if is_capture(path):
+        with unpacked(path) as core:
+            # drgn and the reader of headers open the unnamed file by its descriptor.
+            return _open_dump(path, Path(f"/proc/self/fd/{core.fileno()}"), vmcoreinfo)
+    return _open_dump(path, path, vmcoreinfo)
 
 
-def core_program(path: Path) -> Program:
-    """Return a drgn program of a dump or a capture, without types. Raises HvoinspectError."""
-    prog = Program()
-    try:
-        if is_capture(path):
-            with unpacked(path) as core:
-                prog.set_core_dump(os.dup(core.fileno()))
-        else:
-            prog.set_core_dump(str(path))
-    except FileNotFoundError as error:
+def _open_dump(path: Path, file: Path, vmcoreinfo: Path | None) -> Opened:
+    """Open the dump in `file`, which the user knows as `path`."""
+    dump = recognize(file)
+    if dump.machine not in (None, "x86_64"):
         raise HvoinspectError(
-            f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
-        ) from error
-    except HvoinspectError:
-        raise
+            f"the architecture of the kernel in {path} is {dump.machine}, "
+            "and only x86_64 page tables can be walked",
+            "give a dump of an x86_64 machine",
+        )
+    text = _read_vmcoreinfo(vmcoreinfo)
+    if dump.form == "elf" and text is None and b"VMCOREINFO" not in dump.notes:
+        raise _no_vmcoreinfo(path, dump)
+    # libkdumpfile does not learn it from a flattened dump that QEMU wrote.
+    platform = None if dump.form == "elf" else Platform(Architecture.X86_64)
+    try:
+        prog = Program(platform, vmcoreinfo=text)
+        prog.set_core_dump(str(file))
+        _hide(prog, dump)
     except Exception as error:  # as above
         raise HvoinspectError(
             f"{path} cannot be read as a dump: {_reason(error)}",
-            "give a vmcore, as an ELF or a kdump file, that this user may read",
+            "give a vmcore, as an ELF or a kdump file, whole",
+        ) from error
+    suspect = f"{path} is cut short: copy it again, whole" if dump.cut_short else None
+    return Opened(prog, "core", str(path), False, suspect or _suspect(vmcoreinfo))
+
+
+def _open_qemu(address: str, vmcoreinfo: Path | None) -> Opened:
+    """Open a QEMU guest by its QMP socket, a path or host:port, and only read its memory.
+
+    Raises HvoinspectError.
+    """
+    text = _read_vmcoreinfo(vmcoreinfo)
+    running = is_running(address)
+    try:
+        prog = Program(vmcoreinfo=text)
+        prog.set_qemu_qmp(address)
+        if text is not None and not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+            prog.set_linux_kernel_custom(text, is_live=True)
+    except Exception as error:  # as above
+        raise HvoinspectError(
+            f"the guest at {address} cannot be read: {_reason(error)}",
+            "give the Unix socket of its -qmp, as a user who may trace QEMU",
         ) from error
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         raise HvoinspectError(
-            f"{path} is a core file, but not a Linux kernel's",
-            "give a kernel crash dump (vmcore), and all of it",
+            f"the guest at {address} does not tell its VMCOREINFO",
+            "run QEMU with -device vmcoreinfo and load qemu_fw_cfg in the guest, use a Unix "
+            "socket, or give --vmcoreinfo",
         )
-    return prog
+    return Opened(prog, "qemu", address, running, _suspect(vmcoreinfo))
+
+
+def learn_opened(opened: Opened, symbols: Path | None) -> Kernel:
+    """Learn a kernel from memory that may be anything. Raises HvoinspectError."""
+    prog, path = opened.prog, opened.path
+    try:
+        debug_info = _debug_info(prog, symbols)
+        return learn(prog, opened.kind, path, debug_info, live=opened.running)
+    except HvoinspectError as error:
+        if opened.suspect is None or symbols is not None:
+            raise
+        raise HvoinspectError(error.why, opened.suspect) from error
+    except Exception as error:  # damaged memory leads drgn anywhere
+        raise HvoinspectError(
+            f"no kernel can be made out in {path or '/proc/kcore'}: {_reason(error)}",
+            "give one that is whole and undamaged",
+        ) from error
+
+
+def _hide(prog: Program, dump: DumpFile) -> None:
+    """Let reads of what an ELF dump names but does not hold fail: drgn would return zeros."""
+
+    def refuse(address: int, _count: int, _offset: int, _physical: bool) -> bytes:
+        raise FaultError("the dump leaves this memory out", address)
+
+    for virtual, physical, size in dump.holes.tolist():
+        if virtual != NO_ADDRESS:
+            prog.add_memory_segment(virtual, size, refuse)
+        if physical != NO_ADDRESS:
+            prog.add_memory_segment(physical, size, refuse, physical=True)
+
+
+def _no_vmcoreinfo(path: Path, dump: DumpFile) -> HvoinspectError:
+    if b"QEMU" in dump.notes:
+        return HvoinspectError(
+            f"{path} is a dump by QEMU, without the guest's VMCOREINFO",
+            "run QEMU with -device vmcoreinfo and load qemu_fw_cfg in the guest before it is "
+            "dumped, or give --vmcoreinfo",
+        )
+    return HvoinspectError(
+        f"{path} is a core file, but not a Linux kernel's: it has no VMCOREINFO",
+        "give a kernel crash dump (vmcore); for one that lacks the note, also --vmcoreinfo",
+    )
+
+
+def _suspect(vmcoreinfo: Path | None) -> str | None:
+    return f"give VMCOREINFO of the same boot; is {vmcoreinfo}?" if vmcoreinfo else None
+
+
+def _read_vmcoreinfo(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_VMCOREINFO)
+    except OSError as error:
+        raise HvoinspectError(
+            f"{path} cannot be read: {error.strerror}", _VMCOREINFO, ExitStatus.USAGE
+        ) from error
+    try:
+        Program(vmcoreinfo=text)
+    except Exception as error:  # as above
+        raise HvoinspectError(
+            f"{path} is not VMCOREINFO: {_reason(error)}", _VMCOREINFO, ExitStatus.USAGE
+        ) from error
+    return text
 
 
 def _reason(error: Exception) -> str:

@@ -238,15 +238,18 @@ class TestFromTheCommandLine:
         )
         assert json.loads(done.stdout)["schema"] == "hvoinspect.scan/1"
 
-    @pytest.mark.parametrize("target", ["scan_core", "scan_running"])
+    @pytest.mark.parametrize("arguments", [("-c", "vmcore"), ()])
     def test_it_is_refused_before_the_scan(
-        self, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+        self,
+        call: Call,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: tuple[str, ...],
     ) -> None:
         def scan(*_arguments: object) -> None:
             raise AssertionError("scanned")
 
-        monkeypatch.setattr(api, target, scan)
-        arguments = ["-c", "vmcore"] if target == "scan_core" else []
+        monkeypatch.setattr(api, "scan_target", scan)
         (tmp_path / "out").write_text("old")
         status, out, err = call("scan", *arguments, "-o", tmp_path / "out")
         assert (status, out) == (2, "")

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from hvoinspect import api
 from hvoinspect.cli.page import page
 from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.target.choice import Target
 from hvoinspect.target.layout import Kernel
 from tests.madeup import COMPOUND, TAILS, WRITABLE, Machine, Tail
 
@@ -27,10 +28,10 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Let a machine be what is opened, whatever dump is asked for."""
 
     def use(machine: Machine) -> None:
-        def open_core(path: Path, symbols: Path | None = None) -> Kernel:
+        def open_target(_target: Target) -> Kernel:
             return machine.kernel()
 
-        monkeypatch.setattr(api, "open_core", open_core)
+        monkeypatch.setattr(api, "open_target", open_target)
 
     return use
 

@@ -16,6 +16,7 @@ import pytest
 
 from hvoinspect import api
 from hvoinspect.report.result import ScanResult
+from hvoinspect.target.choice import Target
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
 from tests.cli.test_main import told
 from tests.report.situations import situation
@@ -87,38 +88,77 @@ class TestExitStatus:
         status: int,
         how: str,
     ) -> None:
-        monkeypatch.setattr(api, "scan_running", lambda *_arguments: situation(name))
+        monkeypatch.setattr(api, "scan_target", lambda *_arguments: situation(name))
         arguments = [argument for argument in (how, "--strict" if strict else "") if argument]
         assert call("scan", *arguments)[0] == status
+
+
+def note_targets(monkeypatch: pytest.MonkeyPatch) -> list[Target]:
+    """Let no scan be made; return where those that are asked for will be."""
+    asked: list[Target] = []
+
+    def scan_target(target: Target, _progress: object) -> ScanResult:
+        asked.append(target)
+        return situation("mask")
+
+    monkeypatch.setattr(api, "scan_target", scan_target)
+    return asked
 
 
 class TestTargets:
     def test_the_running_kernel_by_default_or_when_asked_for(
         self, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[object] = []
-
-        def scan_running(symbols: Path | None, _progress: object) -> ScanResult:
-            asked.append(symbols)
-            return situation("mask")
-
-        monkeypatch.setattr(api, "scan_running", scan_running)
+        asked = note_targets(monkeypatch)
         call("scan")
         call("scan", "-k", "-s", "vmlinux")
         call("scan", "--kernel", "--symbols", "vmlinux")
-        assert asked == [None, Path("vmlinux"), Path("vmlinux")]
+        assert asked == [Target(), *[Target(symbols=Path("vmlinux"))] * 2]
 
     def test_a_dump_with_symbols(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[object] = []
-
-        def scan_core(path: Path, symbols: Path | None, _progress: object) -> ScanResult:
-            asked.append((path, symbols))
-            return situation("mask")
-
-        monkeypatch.setattr(api, "scan_core", scan_core)
+        asked = note_targets(monkeypatch)
         call("scan", "-c", "vmcore", "-s", "vmlinux")
-        call("scan", "--core", "vmcore")
-        assert asked == [(Path("vmcore"), Path("vmlinux")), (Path("vmcore"), None)]
+        call("scan", "--core", "vmcore", "--vmcoreinfo", "text")
+        assert asked == [
+            Target(Path("vmcore"), symbols=Path("vmlinux")),
+            Target(Path("vmcore"), vmcoreinfo=Path("text")),
+        ]
+
+    def test_a_guest_and_a_demo(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = note_targets(monkeypatch)
+        call("scan", "--qemu", "qmp.sock")
+        call("scan", "--demo", "after")
+        assert asked == [Target(qemu="qmp.sock"), Target(demo="after")]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("-k", "-c", "vmcore"),
+            ("-c", "vmcore", "--qemu", "sock"),
+            ("--demo", "after", "-k"),
+            ("--vmcoreinfo", "text"),
+            ("--demo", "later"),
+        ],
+    )
+    def test_what_excludes_each_other(self, call: Call, arguments: tuple[str, ...]) -> None:
+        status, out, err = call("scan", *arguments)
+        assert (status, out) == (2, "")
+        told(err)
+
+    @pytest.mark.parametrize(("name", "fakes"), [("before", 4095 + 64 * 7), ("after", 0)])
+    def test_demos_are_there_for_anyone(self, call: Call, name: str, fakes: int) -> None:
+        """Linux 7.0 and 7.1 with 64 pages of 2 MiB and one of 1 GiB, all of them optimized."""
+        status, out, _ = call("scan", "--demo", name, "--json")
+        assert status == 0
+        result = json.loads(out)
+        assert result["source"] == {
+            "kind": "demo",
+            "path": name,
+            "debug_info": ["vmcoreinfo", "btf"],
+        }
+        assert result["pages"]["fake_head"] == fakes
+        assert [pool["optimized"] for pool in result["hugetlb"]] == [64, 1]
+        assert result["vmemmap"]["saved_bytes"] == (4095 + 64 * 7) * 4096
 
     @pytest.mark.parametrize(
         ("content", "status"),
@@ -136,8 +176,8 @@ class TestTargets:
 
     def test_a_directory(self, run: Run, tmp_path: Path) -> None:
         done = run("scan", "-c", tmp_path)
-        assert done.returncode == 3
-        assert told(done.stderr)[0] == f"{tmp_path} cannot be read as a dump: Is a directory"
+        assert done.returncode == 2
+        assert told(done.stderr)[0] == f"{tmp_path} is no file"
 
     @pytest.mark.parametrize("kept", [100, 500, 4096, 2 << 20])
     def test_a_dump_that_was_cut_off(
@@ -160,13 +200,13 @@ from hvoinspect import api
 from hvoinspect.cli import progress
 from hvoinspect.cli.main import main
 progress.PATIENCE_SECONDS = float(sys.argv[1])
-scan_core = api.scan_core
-def slowly(path, symbols, report):
+scan_target = api.scan_target
+def slowly(target, report):
     for done in range(8):
         report(done, 8)
         time.sleep(0.05)
-    return scan_core(path, symbols)
-api.scan_core = slowly
+    return scan_target(target)
+api.scan_target = slowly
 main(["scan", "-c", *sys.argv[2:]])
 """
 """A scan that takes almost half a second, with the patience in seconds as its first argument."""

@@ -110,5 +110,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def config_of(item: pytest.Item) -> Config | None:
     """Return the configuration of the guest that a test asks for, if it does."""
-    config = getattr(getattr(item, "callspec", None), "params", {}).get("guest")
-    return config if isinstance(config, Config) else None
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    return next((value for value in params.values() if isinstance(value, Config)), None)

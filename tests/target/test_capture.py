@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvoinspect.api import capture_core
+from hvoinspect.api import capture_target
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.report.result import Taken, result_of
 from hvoinspect.target.capture import is_capture, unpacked, write_capture
+from hvoinspect.target.choice import Target
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.open import open_core
 from hvoinspect.target.recorder import Recorder
@@ -70,7 +71,7 @@ def test_a_capture_scans_like_the_kernel_it_was_taken_of(captured: Path, tmp_pat
 
 def test_a_capture_of_a_capture_is_the_same(captured: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.hvo"
-    capture_core(captured, again)
+    capture_target(Target(captured), again)
     assert figures(open_core(again)) == figures(open_core(captured))
     assert again.stat().st_size <= captured.stat().st_size
 

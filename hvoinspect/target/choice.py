@@ -1,0 +1,25 @@
+"""Which kernel a user wants to look at, and what they say about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMOS = ("before", "after")
+"""Captures that are shipped: of Linux 7.0 and of 7.1 (scripts/make-demos)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A crash dump or capture, a QEMU guest, a demo, or else the running kernel.
+
+    `qemu` is the address of a guest's QMP socket, a path or host:port; `demo` one of DEMOS.
+    `symbols` is a vmlinux with DWARF of the same build, `vmcoreinfo` a file with the VMCOREINFO of
+    the same boot, for dumps and guests that do not tell it themselves.
+    """
+
+    core: Path | None = None
+    qemu: str | None = None
+    demo: str | None = None
+    symbols: Path | None = None
+    vmcoreinfo: Path | None = None

@@ -1,0 +1,255 @@
+"""What a crash dump's file is, before drgn opens it: its format, its machine, what it leaves out.
+
+drgn takes memory that an ELF dump leaves out for zeros, because its format cannot tell pages of
+zeros from others that were excluded, and needs the machine's name for flattened dumps. So the
+headers are read here too: ELF as in elf(5); kdump's, `struct disk_dump_header`, and the flattened
+form's, `struct makedumpfile_header`, as in makedumpfile's IMPLEMENTATION file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.errors import ExitStatus, HvoinspectError
+
+Form = Literal["elf", "kdump", "flattened"]
+
+ELF_MAGIC = b"\x7fELF"
+KDUMP_MAGICS = (b"KDUMP   ", b"DISKDUMP")
+FLATTENED_MAGIC = b"makedumpfile\0\0\0\0"
+PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+
+ET_CORE, PT_LOAD, PT_NOTE, PN_XNUM = 4, 1, 4, 0xFFFF
+MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64"}
+MACHINES |= {243: "riscv64", 258: "loongarch64"}
+
+MAX_HEADERS = 1 << 24
+"""Program headers of one ELF file: one a page of 64 GiB, and 1 GiB of headers."""
+MAX_NOTES = 1 << 24
+MAX_BITMAP = 1 << 26
+"""Bytes of one bitmap of a kdump file: 2 TiB of memory, beyond which its end is not looked for."""
+_LAST_PAGES = 1 << 16
+"""So many of the last pages are looked at: pages of zeros have their content elsewhere."""
+_FLATTENED_HEADER = 4096
+_FLATTENED_BLOCKS = 1 << 16
+"""Blocks of a flattened dump among which its beginning is looked for; it is among the first."""
+
+PROGRAM_HEADER = np.dtype(
+    [
+        ("type", "<u4"),
+        ("flags", "<u4"),
+        ("offset", "<u8"),
+        ("virtual", "<u8"),
+        ("physical", "<u8"),
+        ("file_size", "<u8"),
+        ("size", "<u8"),
+        ("align", "<u8"),
+    ]
+)
+_PAGE_DESC = np.dtype([("offset", "<u8"), ("size", "<u4"), ("flags", "<u4"), ("page_flags", "<u8")])
+NO_ADDRESS = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _none() -> NDArray[np.uint64]:
+    return np.zeros((0, 3), np.uint64)
+
+
+@dataclass(frozen=True)
+class DumpFile:
+    """What a dump's headers say.
+
+    `machine` is its architecture, None if that cannot be told. `holes` uint64[n, 3], of ELF dumps:
+    virtual address, physical address and size of each range that the dump names but does not hold;
+    an address is NO_ADDRESS if the range has none of that kind. `notes` are the owners of an ELF
+    dump's notes, as "VMCOREINFO". `cut_short`: its headers name bytes beyond its end; False where
+    that is not known.
+    """
+
+    form: Form
+    machine: str | None
+    holes: NDArray[np.uint64] = field(default_factory=_none)
+    notes: frozenset[bytes] = frozenset()
+    cut_short: bool = False
+
+
+def recognize(path: Path) -> DumpFile:
+    """Read a dump's headers. Raises HvoinspectError if it is none, or is cut short in them."""
+    try:
+        if not _can_be_a_dump(path.stat().st_mode):
+            raise HvoinspectError(f"{path} is no file", "give the path of a dump", ExitStatus.USAGE)
+        with path.open("rb") as file:
+            return _recognize(path, file)
+    except FileNotFoundError as error:
+        raise HvoinspectError(
+            f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
+        ) from error
+    except OSError as error:
+        raise HvoinspectError(
+            f"{path} cannot be read: {error.strerror}",
+            "give a vmcore, as an ELF or a kdump file, that this user may read",
+        ) from error
+
+
+def _can_be_a_dump(mode: int) -> bool:
+    # Opening a pipe would wait for a writer. A dump may lie on a partition of its own.
+    return stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
+
+
+def _recognize(path: Path, file: BinaryIO) -> DumpFile:
+    start = file.read(512)
+    if not start:
+        raise HvoinspectError(
+            f"{path} is empty", "give a vmcore; one that could not be saved is left behind empty"
+        )
+    if start.startswith(ELF_MAGIC):
+        return _elf(path, file, start)
+    if start.startswith(KDUMP_MAGICS):
+        machine = _kdump_machine(start)
+        return DumpFile("kdump", machine, cut_short=_is_kdump_cut_short(file, start))
+    if start.startswith(FLATTENED_MAGIC):
+        return DumpFile("flattened", _flattened_machine(file))
+    for magic, program in PACKED.items():
+        if start.startswith(magic):
+            raise HvoinspectError(
+                f"{path} is packed with {program}", f"unpack it first: {program} -dk {path}"
+            )
+    raise HvoinspectError(
+        f"{path} is no dump: it begins like neither an ELF nor a kdump file",
+        "give a vmcore, as an ELF or a kdump file",
+    )
+
+
+def _elf(path: Path, file: BinaryIO, start: bytes) -> DumpFile:
+    """Read an ELF dump's headers; of another architecture's only which one it is."""
+    if len(start) < 64:
+        raise _cut_short(path, 64, len(start))
+    order = ">" if start[5] == 2 else "<"
+    kind, machine = struct.unpack_from(f"{order}HH", start, 16)
+    if kind != ET_CORE:
+        raise HvoinspectError(
+            f"{path} is an ELF file, but no dump",
+            "give a vmcore with -c; a vmlinux goes to -s",
+        )
+    name = MACHINES.get(machine, f"ELF machine {machine}")
+    if start[4] != 2 or order == ">":
+        return DumpFile("elf", f"{name} with words of another size or order")
+    headers = _program_headers(path, file, start)
+    loads = headers[headers["type"] == PT_LOAD]
+    end = int((loads["offset"] + loads["file_size"]).max(initial=0))
+    cut_short = end > file.seek(0, os.SEEK_END)
+    return DumpFile("elf", name, _holes(loads), _notes(path, file, headers), cut_short)
+
+
+def _program_headers(path: Path, file: BinaryIO, start: bytes) -> NDArray[np.void]:
+    table, sections = struct.unpack_from("<QQ", start, 32)
+    each, count = struct.unpack_from("<HH", start, 54)
+    if count == PN_XNUM:
+        # The real number is in the first section header's sh_info (elf(5)).
+        count = int.from_bytes(_read(path, file, sections + 44, 4), "little")
+    if each != PROGRAM_HEADER.itemsize or count > MAX_HEADERS:
+        raise HvoinspectError(
+            f"{path} would have {count} program headers of {each} bytes",
+            "the file is damaged: copy it again from where it was saved",
+        )
+    return np.frombuffer(_read(path, file, table, count * each), PROGRAM_HEADER)
+
+
+def _holes(loads: NDArray[np.void]) -> NDArray[np.uint64]:
+    """Return the ranges beyond p_filesz: how makedumpfile -E leaves out what it excludes."""
+    short = loads[loads["file_size"] < loads["size"]]
+    start = short["file_size"]
+    holes = [
+        np.where(short[kind] == NO_ADDRESS, np.uint64(NO_ADDRESS), short[kind] + start)
+        for kind in ("virtual", "physical")
+    ]
+    return np.stack([*holes, short["size"] - start], axis=1).astype(np.uint64)
+
+
+def _notes(path: Path, file: BinaryIO, headers: NDArray[np.void]) -> frozenset[bytes]:
+    owners = set()
+    for header in headers[headers["type"] == PT_NOTE]:
+        size = min(int(header["file_size"]), MAX_NOTES)
+        data = _read(path, file, int(header["offset"]), size)
+        at = 0
+        while at + 12 <= len(data):
+            name, content, _kind = struct.unpack_from("<III", data, at)
+            owners.add(data[at + 12 : at + 12 + name].rstrip(b"\0"))
+            at += 12 + (name + 3 & ~3) + (content + 3 & ~3)
+    return frozenset(owners)
+
+
+def _kdump_machine(header: bytes) -> str | None:
+    """Return `utsname.machine` of a struct disk_dump_header, the fifth of six texts of 65 bytes."""
+    text = header[12 + 4 * 65 : 12 + 5 * 65].split(b"\0")[0]
+    return text.decode("ascii", "replace") or None
+
+
+def _is_kdump_cut_short(file: BinaryIO, header: bytes) -> bool:
+    """Tell whether the last pages that a kdump file says it holds are beyond its end.
+
+    After the headers come two bitmaps as long as each other, and for each page that the second one
+    has, a `struct page_desc`: where its content is, and how long, in the order of the pages.
+    """
+    if len(header) < 440:
+        return True
+    block, sub_headers, bitmaps = struct.unpack_from("<III", header, 428)
+    half = bitmaps // 2 * block
+    if not 512 <= block <= 1 << 16 or half > MAX_BITMAP:
+        return False
+    file.seek((1 + sub_headers) * block + half)
+    count = int(np.bitwise_count(np.frombuffer(file.read(half), np.uint8)).sum())
+    last = min(count, _LAST_PAGES)
+    file.seek((1 + sub_headers + bitmaps) * block + (count - last) * _PAGE_DESC.itemsize)
+    data = file.read(last * _PAGE_DESC.itemsize)
+    if len(data) < last * _PAGE_DESC.itemsize:
+        return True
+    pages = np.frombuffer(data, _PAGE_DESC)
+    end = int((pages["offset"] + pages["size"]).max(initial=0))
+    return end > file.seek(0, os.SEEK_END)
+
+
+def _flattened_machine(file: BinaryIO) -> str | None:
+    """Find the beginning of the dump among the blocks that a flattened one is made of.
+
+    Each block has the offset at which it belongs, its size, both big-endian, and its content.
+    """
+    at = _FLATTENED_HEADER
+    for _ in range(_FLATTENED_BLOCKS):
+        file.seek(at)
+        header = file.read(16)
+        if len(header) < 16:
+            return None
+        offset, size = struct.unpack(">qq", header)
+        if offset == 0:
+            start = file.read(min(size, 512))
+            if start.startswith(ELF_MAGIC):
+                return MACHINES.get(int.from_bytes(start[18:20], "little"))
+            return _kdump_machine(start)
+        if offset < 0 or size <= 0:
+            return None
+        at += 16 + size
+    return None
+
+
+def _read(path: Path, file: BinaryIO, offset: int, size: int) -> bytes:
+    """Return part of a file. Raises HvoinspectError if it ends before."""
+    end = file.seek(0, os.SEEK_END)
+    if offset + size > end:
+        raise _cut_short(path, offset + size, end)
+    file.seek(offset)
+    return file.read(size)
+
+
+def _cut_short(path: Path, wanted: int, end: int) -> HvoinspectError:
+    return HvoinspectError(
+        f"{path} is cut short: its headers go to byte {wanted}, the file ends at {end}",
+        "copy it again, whole, from where it was saved",
+    )
