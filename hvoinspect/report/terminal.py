@@ -85,9 +85,13 @@ def _trimmed(line: Sequence[Segment]) -> list[Segment]:
 
 def _title(result: ScanResult) -> str:
     source, kernel = result["source"], result["kernel"]
-    what = {"kcore": "/proc/kcore", "kpageflags": "the kernel's own view"}.get(
-        source["kind"], source["path"] or source["kind"]
-    )
+    path = source["path"] or source["kind"]
+    what = {
+        "kcore": "/proc/kcore",
+        "kpageflags": "the kernel's own view",
+        "qemu": f"the guest at {path}",
+        "demo": f"the demo {path}",
+    }.get(source["kind"], path)
     facts = ", ".join(source["debug_info"])
     title = f"Linux {kernel['release']} {kernel['arch']}, from {what}"
     return f"{title} ({facts})" if facts else title
