@@ -259,12 +259,13 @@ def two_lines(done: Completed) -> tuple[str, str]:
     return why, remedy
 
 
-def scan_as_nobody(guest: Guest) -> Completed:
-    """Scan as a user who is not root, and who may not see the folder that the project is in."""
+def as_nobody(guest: Guest, *arguments: str) -> Completed:
+    """Run hvoinspect as a user who is not root, and may not see the folder the project is in."""
     seen = Path("/run/project")
     guest.run(f"mkdir -p {seen} && {{ mountpoint -q {seen} || mount --bind {PROJECT} {seen}; }}")
     python = seen / Path(PYTHON).relative_to(PROJECT)
-    return guest.run([python, *SCAN[1:]], check=False, cwd=seen, user="nobody")
+    command = [str(python), "-m", "hvoinspect", *arguments]
+    return guest.run(command, check=False, cwd=seen, user="nobody")
 
 
 some_kernels = pytest.mark.parametrize("guest", [ON[1], ON[-1]], indirect=True, ids=str)
@@ -272,7 +273,7 @@ some_kernels = pytest.mark.parametrize("guest", [ON[1], ON[-1]], indirect=True, 
 
 @some_kernels
 def test_without_root_it_says_what_to_do(guest: Guest) -> None:
-    done = scan_as_nobody(guest)
+    done = as_nobody(guest, "scan")
     why, remedy = two_lines(done)
     assert done.returncode == 3
     assert "root" in why
@@ -334,4 +335,4 @@ def test_a_locked_down_kernel_gives_its_own_view(guest: Guest) -> None:
     scan = is_own_view(done, pools)
     assert scan["encoding"]["hvo_enabled"] is True
     assert "locked down" in scan["notes"][0]
-    two_lines(scan_as_nobody(guest))
+    two_lines(as_nobody(guest, "scan"))
