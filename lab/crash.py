@@ -91,8 +91,7 @@ def load_crash_kernel(guest: Guest, commands: Sequence[str]) -> None:
             f"boot it with append={CRASH_KERNEL!r}",
         )
     work = shlex.quote(str(guest.work))
-    steps = "\n".join(f"{{ {command}; }} >>crash.log 2>&1 || failed=1" for command in commands)
-    steps += '\n[ -z "$failed" ] || { cat crash.log; echo b >/proc/sysrq-trigger; }'
+    steps = "\n".join(f"({command}) >>crash.log 2>&1 || failed=1" for command in commands)
     script = guest.work / "crash-init"
     script.write_text(_INIT.replace("@WORK@", work).replace("@COMMANDS@", steps), encoding="utf-8")
     script.chmod(0o755)
