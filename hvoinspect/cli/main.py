@@ -14,6 +14,7 @@ from click.shell_completion import shell_complete
 
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
+from hvoinspect.cli.hotpath import hotpath
 from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.page import page
 from hvoinspect.cli.scan import scan
@@ -58,6 +59,7 @@ def hvoinspect(context: click.Context) -> None:
 
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
+hvoinspect.add_command(hotpath)
 hvoinspect.add_command(page)
 
 

@@ -1,0 +1,16 @@
+"""`hvoinspect hotpath`: who runs compound_head(), how often, before and after."""
+
+from __future__ import annotations
+
+import click
+
+EPILOG = """
+\b
+Examples:
+  hvoinspect hotpath COMMAND --help        all that a command can do
+"""
+
+
+@click.group(epilog=EPILOG, subcommand_metavar="COMMAND [ARGS]...")
+def hotpath() -> None:
+    """Count the hot path: the inlined copies of compound_head() and who runs them."""
