@@ -69,9 +69,11 @@ def capture_target(target: Target, output: Path, progress: Progress = no_progres
     )
 
 
-def _analyse(kernel: Kernel, progress: Progress) -> None:
-    """Read all that any analysis reads."""
-    scan(kernel, progress)
+def _analyse(kernel: Kernel, progress: Progress) -> list[int]:
+    """Read all that any analysis reads; return the pfns of a hugepage's head and of its tail."""
+    heads = scan(kernel, progress).hugepages.pfn[:1].tolist()
+    first = int(kernel.sections.numbers[0]) * kernel.sections.pages
+    return [first, *heads, *(head + 1 for head in heads)]
 
 
 class _Clock:

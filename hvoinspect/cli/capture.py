@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -24,6 +25,8 @@ Examples:
 Exit status: 0 captured, 2 usage, 3 cannot inspect.
 """
 
+SCHEMA = "hvoinspect.capture/1"
+
 
 @click.command(epilog=EPILOG)
 @target_options
@@ -37,8 +40,9 @@ Exit status: 0 captured, 2 usage, 3 cannot inspect.
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite the output file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print path and size as JSON.")
 @verbose_option
-def capture(target: Target, output: Path, force: bool, quiet: bool) -> None:
+def capture(target: Target, output: Path, force: bool, quiet: bool, as_json: bool) -> None:
     """Write a small file with what a scan reads: page tables, struct pages, symbols and types.
 
     No content of any process, file or socket is in it: struct pages say which page is what, not
@@ -51,9 +55,13 @@ def capture(target: Target, output: Path, force: bool, quiet: bool) -> None:
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
         capture_target(target, goal, progress)
-    if not quiet:
+    size = output.stat().st_size
+    if as_json:
+        taken = {"schema": SCHEMA, "path": str(output), "bytes": size}
+        print_text(json.dumps(taken, indent=2) + "\n")
+    elif not quiet:
         name = printable(str(output))
         print_text(
-            f"{name}: {bytes_text(output.stat().st_size)}\n"
+            f"{name}: {bytes_text(size)}\n"
             f"Look at it with: hvoinspect scan -c {shlex.quote(name)}\n"
         )

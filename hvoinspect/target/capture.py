@@ -11,11 +11,20 @@ import contextlib
 import lzma
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from drgn import FaultError, Program
+from drgn import FaultError, ObjectAbsentError, Program
+from drgn.helpers.linux.mm import (
+    PageHead,
+    PageTail,
+    compound_head,
+    compound_order,
+    follow_phys,
+    page_to_pfn,
+    pfn_to_page,
+)
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.btf import read_btf
@@ -41,10 +50,11 @@ address (Documentation/arch/x86/x86_64/mm.rst)."""
 
 
 def write_capture(
-    source: Program, output: Path, analyse: Callable[[Kernel], None], *, live: bool
+    source: Program, output: Path, analyse: Callable[[Kernel], Iterable[int]], *, live: bool
 ) -> None:
     """Record what `analyse` reads of the kernel that `source` has open, and write it to `output`.
 
+    It returns a few pfns, on which drgn's own helpers are tried, so that what these read is kept.
     The file comes into being whole, readable by its owner only; an existing one is replaced. Takes
     24 bytes of memory a read, and disk for what is read, beside `output`. Raises HvoinspectError.
     """
@@ -61,7 +71,8 @@ def write_capture(
             )
             recorder.map(prog, mappings[1].virtual, DIRECT_MAP_BYTES, 0)
             kernel = learn(prog, "core", None, ("vmcoreinfo", "btf"), live=live)
-            analyse(kernel)
+            for pfn in analyse(kernel):
+                _ask_drgn(prog, pfn)
             types = read_btf(prog)
             place = prog.symbol("__start_BTF").address - START_KERNEL_MAP + image
             recorder.keep(place, btf.records.reduced(types))
@@ -131,6 +142,17 @@ def _write_core(
     write_headers(file, note, ranges, mappings)
     for _, content in recorder.ranges():
         file.write(content)
+
+
+def _ask_drgn(prog: Program, pfn: int) -> None:
+    """Let drgn's helpers read what they need to tell of a page, as far as they know this kernel."""
+    with contextlib.suppress(LookupError, FaultError, ObjectAbsentError, ValueError):
+        page = pfn_to_page(prog, pfn)
+        PageHead(page)
+        PageTail(page)
+        page_to_pfn(compound_head(page))
+        compound_order(page)
+        follow_phys(prog["init_mm"].address_of_(), page)
 
 
 def _direct_map(prog: Program) -> int:

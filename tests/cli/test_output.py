@@ -275,3 +275,13 @@ class TestFromTheCommandLine:
         assert (tmp_path / "link").is_symlink()
         assert call("scan", "-q", "-c", tmp_path / "real") == (0, "", "")
         assert names(tmp_path) == ["link", "real"]
+
+    def test_a_capture_tells_its_size_as_json(self, call: Call, core: Path, tmp_path: Path) -> None:
+        output = tmp_path / "host.hvo"
+        status, out, _ = call("capture", "--json", "-c", core, "-o", output)
+        assert status == 0
+        assert json.loads(out) == {
+            "schema": "hvoinspect.capture/1",
+            "path": str(output),
+            "bytes": output.stat().st_size,
+        }

@@ -3,7 +3,7 @@
 Explains the pages of one optimized 2 MiB page and many of the 1 GiB page, in one process, and runs
 the drgn code that the explanations print. The answer is one JSON object.
 
-    python tests/lab/page_witness.py [--sample N] [--step N]
+    python tests/lab/page_witness.py [--sample N] [--step N] [--every]
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from hvoinspect.target.open import open_running
 from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
 from hvoinspect.vmemmap.hugepages import find_hugepages, join
 from hvoinspect.vmemmap.pagetable import walk_directory
+from hvoinspect.vmemmap.resolve import resolve
+from hvoinspect.vmemmap.window import open_window
 
 SMALL, LARGE = 9, 18
 
@@ -85,6 +87,21 @@ def against_drgn(kernel: Kernel, prog: Program, head: int, indices: list[int]) -
     }
 
 
+def heads_of_every_page(kernel: Kernel, prog: Program, head: int, order: int) -> dict[str, Any]:
+    """The heads of all struct pages of a hugepage: by the steps that are explained, and by drgn."""
+    size = kernel.page.size
+    window = open_window(kernel, kernel.vmemmap + head * size, size << order)
+    pfns = range(head, head + (1 << order))
+    page = pfn_to_page(prog, head)
+    theirs = {compound_head(page + index).value_() for index in range(1 << order)}
+    return {
+        "pages": len(pfns),
+        "ours": [*{resolve(kernel, pfn, window.word).head for pfn in pfns}],
+        "drgn": [(address - kernel.vmemmap) // size for address in theirs],
+        "right": head,
+    }
+
+
 def run_lines(kernel: Kernel, prog: Program, pfns: list[int]) -> list[dict[str, Any]]:
     """Run the printed drgn lines of some pages; return what differs from the explanation."""
     apart = []
@@ -115,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=2000)
     parser.add_argument("--step", type=int, default=64)
+    parser.add_argument("--every", action="store_true")
     arguments = parser.parse_args()
     kernel = open_running()
     memory = kernel.memory
@@ -137,6 +155,9 @@ def main() -> None:
         "drgn_direct_map": int(prog["page_offset_base"].value_()),
         "vmemmap": kernel.vmemmap,
     }
+    if arguments.every:
+        hugepages = ((small, SMALL), (large, LARGE))
+        result["every"] = [heads_of_every_page(kernel, prog, *each) for each in hugepages]
     sys.stdout.write(json.dumps(result))
 
 

@@ -9,7 +9,6 @@ project's own classes are laid beside them a page at a time; the answer is one J
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import random
 import re
@@ -29,43 +28,15 @@ from hvoinspect.target.kernelview import COMPOUND_HEAD, COMPOUND_TAIL, HUGE, NO_
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.learn import DrgnMemory
 from hvoinspect.target.open import open_running
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, chunk_starts, read_chunk
 from hvoinspect.vmemmap.pages import PageClass
-from hvoinspect.vmemmap.pagetable import walk_directory
+from tests.lab.census import Census, keep_out_of_the_picture
 
-PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h
 CLASSES = {
     PageClass.HEAD: "head",
     PageClass.FAKE_HEAD: "tail",  # drgn knows heads and tails only
     PageClass.TAIL: "tail",
     PageClass.SINGLE: "single",
 }
-
-
-class Census:
-    """The class and the head of every pfn, as the project has them: read anew at each `read`."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.read()
-
-    def read(self) -> None:
-        kernel = self.kernel
-        directory = walk_directory(kernel.memory, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
-        end = chunk_starts(kernel)[-1] + CHUNK_PAGES
-        self.kind = np.zeros(end, np.uint8)
-        self.head = np.zeros(end, np.uint64)
-        for start in chunk_starts(kernel):
-            pages = read_chunk(kernel, directory, start).pages
-            self.kind[start : start + CHUNK_PAGES] = pages.kind
-            self.head[start : start + CHUNK_PAGES] = pages.head
-
-    def hugetlb(self, marked: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """The pfns of struct pages whose head the kernel shows as hugetlb."""
-        inside = self.head < np.uint64(len(marked))
-        huge = np.zeros(len(self.kind), np.bool_)
-        huge[inside] = marked[self.head[inside].astype(np.intp)]
-        return np.flatnonzero(huge & (self.kind != PageClass.HOLE))
 
 
 def kpageflags() -> NDArray[np.uint64]:
@@ -164,12 +135,6 @@ def against_drgn(prog: Program, census: Census, pfns: list[int]) -> dict[str, An
             for pfn in apart[:5]
         ],
     }
-
-
-def keep_out_of_the_picture() -> None:
-    """Use no transparent hugepages: arrays that come and go would change what is looked at."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_THP_DISABLE)")
 
 
 def main() -> None:

@@ -43,7 +43,11 @@ def tiny() -> TinyKernel:
 
 
 def capture(kernel: TinyKernel, output: Path) -> None:
-    write_capture(kernel.program(), output, lambda found: [scan(found)].clear(), live=False)
+    def analyse(found: Kernel) -> tuple[int, ...]:
+        scan(found)
+        return (8,)
+
+    write_capture(kernel.program(), output, analyse, live=False)
 
 
 def figures(kernel: Kernel) -> dict[str, object]:
@@ -61,9 +65,12 @@ def captured(tmp_path: Path) -> Path:
 def test_a_capture_scans_like_the_kernel_it_was_taken_of(captured: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.hvo"
     original: list[dict[str, object]] = []
-    write_capture(
-        tiny().program(), again, lambda kernel: original.append(figures(kernel)), live=False
-    )
+
+    def analyse(found: Kernel) -> tuple[()]:
+        original.append(figures(found))
+        return ()
+
+    write_capture(tiny().program(), again, analyse, live=False)
     assert figures(open_core(captured)) == original[0]
     assert original[0]["pages"]["total"] == 1 << 15  # type: ignore[index]
     assert original[0]["pages"]["head"] == 1  # type: ignore[index]
