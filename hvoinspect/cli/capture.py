@@ -62,6 +62,5 @@ def capture(target: Target, output: Path, force: bool, quiet: bool, as_json: boo
     elif not quiet:
         name = printable(str(output))
         print_text(
-            f"{name}: {bytes_text(size)}\n"
-            f"Look at it with: hvoinspect scan -c {shlex.quote(name)}\n"
+            f"{name}: {bytes_text(size)}\nLook at it with: hvoinspect scan -c {shlex.quote(name)}\n"
         )

@@ -144,7 +144,7 @@ def _hugepage(found: Explanation, hugepage: Hugepage) -> HugepageJson:
     kernel = found.kernel
     return {
         "pfn": hugepage.pfn,
-        "address": f"{kernel.vmemmap + hugepage.pfn * kernel.page.size:#x}",
+        "address": f"{kernel.page_address(hugepage.pfn):#x}",
         "size_bytes": kernel.identity.page_size << hugepage.order,
         "order": hugepage.order,
         "node": hugepage.zone.node,

@@ -408,7 +408,7 @@ def _finding(kernel: Kernel, finding: Finding) -> FindingJson:
         "rule": finding.rule,
         "severity": finding.severity,
         "pfn": finding.pfn,
-        "address": f"{kernel.vmemmap + finding.pfn * kernel.page.size:#x}",
+        "address": f"{kernel.page_address(finding.pfn):#x}",
         "expected": finding.expected,
         "found": finding.found,
         "confirmed": finding.confirmed,

@@ -176,3 +176,7 @@ class Kernel:
         """The address just after the struct page of the last present section's last page."""
         last = int(self.sections.numbers[-1]) + 1 if len(self.sections.numbers) else 0
         return self.vmemmap + last * self.sections.pages * self.page.size
+
+    def page_address(self, pfn: int) -> int:
+        """Return the address of the struct page of `pfn`, whether one is mapped there or not."""
+        return self.vmemmap + pfn * self.page.size

@@ -90,7 +90,7 @@ class Explanation:
     @property
     def address(self) -> int:
         """Where the struct page is."""
-        return self.kernel.vmemmap + self.pfn * self.kernel.page.size
+        return self.kernel.page_address(self.pfn)
 
 
 def explain(kernel: Kernel, pfn: int) -> Explanation:
@@ -110,7 +110,7 @@ def explain(kernel: Kernel, pfn: int) -> Explanation:
 
 def _look_at(kernel: Kernel, pfn: int) -> Explanation:
     page, sections = kernel.page, kernel.sections
-    address = kernel.vmemmap + pfn * page.size
+    address = kernel.page_address(pfn)
     block = address & -BLOCK
     around = open_window(kernel, block, max(BLOCK, address + 2 * page.size - block))
     online = bool(sections.online[np.searchsorted(sections.numbers, pfn // sections.pages)])
@@ -131,7 +131,7 @@ def _look_at(kernel: Kernel, pfn: int) -> Explanation:
 
 def _offline(kernel: Kernel, pfn: int, window: Window) -> Resolved:
     page = kernel.page
-    address = kernel.vmemmap + pfn * page.size
+    address = kernel.page_address(pfn)
     return Resolved(
         PageClass.SINGLE,
         pfn,
@@ -170,7 +170,7 @@ def _look_at_head(kernel: Kernel, pfn: int, resolved: Resolved, around: Window) 
 def _read_head(kernel: Kernel, pfn: int, head: int, around: Window) -> _Head:
     """Read the head of `pfn`. Raises HvoinspectError if that is not possible."""
     page = kernel.page
-    address = kernel.vmemmap + head * page.size
+    address = kernel.page_address(head)
     size = 2 * page.size
     window = around if around.holds(address, size) else open_window(kernel, address, size)
     flags, info = window.word(address + page.flags), window.word(address + page.compound)
@@ -192,13 +192,13 @@ def _is_hugetlb(kernel: Kernel, window: Window, head: int, order: int) -> bool:
     mark = kernel.page.hugetlb
     if mark is None or head % (1 << order) or order not in {h.order for h in kernel.hstates}:
         return False
-    value = _value(kernel, window, kernel.vmemmap + head * kernel.page.size, mark.where)
+    value = _value(kernel, window, kernel.page_address(head), mark.where)
     return _bits(value, mark.bits) == mark.value
 
 
 def _hugepage(kernel: Kernel, window: Window, head: int, order: int) -> _Head:
     page = kernel.page
-    address = kernel.vmemmap + head * page.size
+    address = kernel.page_address(head)
     flags, private = window.word(address + page.flags), window.word(address + page.private)
     vmemmap_pages = open_window(kernel, address, page.size << order)
     mapped = vmemmap_pages.pages

@@ -39,7 +39,7 @@ def resolve(kernel: Kernel, pfn: int, word: Callable[[int], int]) -> Resolved:
     may be a fake head. Raises what `word` does.
     """
     page = kernel.page
-    address = kernel.vmemmap + pfn * page.size
+    address = kernel.page_address(pfn)
     flags, info = word(address + page.flags), word(address + page.compound)
     steps = [
         f"page is {address:#x}, the struct page of pfn {pfn:#x}: page->{page.compound_field} is "
@@ -72,7 +72,7 @@ def _follow(kernel: Kernel, address: int, info: int) -> tuple[int | None, list[s
             "there is no head to be found."
         ]
     head = int(heads[0])
-    at = kernel.vmemmap + head * page.size
+    at = kernel.page_address(head)
     if encoding[0] == Encoding.MASK:  # 8c846c879e22 (7.1)
         clear = (info & ~1 & -(info & ~1)).bit_length() - 1
         shift = page.size.bit_length() - 1
@@ -99,7 +99,7 @@ def _fix_fake_head(
     compound word had been renamed (d50569612c29, 7.1).
     """
     page, key = kernel.page, kernel.hvo.fake_head_key
-    address = kernel.vmemmap + pfn * page.size
+    address = kernel.page_address(pfn)
     if page.compound_field == "compound_info":
         return pfn, ["Bit 0 of compound_info is clear: not a tail, so the head is page itself."]
     steps = ["Bit 0 of compound_head is clear: not an ordinary tail."]

@@ -8,6 +8,9 @@ EPILOG = """
 \b
 Examples:
   hvoinspect hotpath COMMAND --help        all that a command can do
+\b
+Exit status: 0 done, 1 findings, 2 usage, 3 cannot inspect,
+4 counted, but not everywhere.
 """
 
 
