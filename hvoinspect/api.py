@@ -18,6 +18,7 @@ from hvoinspect.target.capture import write_capture
 from hvoinspect.target.choice import Target
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.open import NoKcoreError, open_program, open_target
+from hvoinspect.target.sections import PAGE_TABLES
 from hvoinspect.vmemmap.explain import explain
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.scan import Scan, scan
@@ -94,7 +95,7 @@ def _own_view(no_kcore: NoKcoreError, clock: _Clock, progress: Progress) -> Scan
 
 
 def _notes(result: Scan) -> list[str]:
-    notes = (_kpageflags_note(result.kernel, result), _dump_note(result))
+    notes = (_kpageflags_note(result.kernel, result), _dump_note(result), _sections_note(result))
     return [note for note in notes if note]
 
 
@@ -105,6 +106,15 @@ def _dump_note(result: Scan) -> str | None:
     return (
         f"the dump does not hold {lost:,} struct pages: it was filtered (makedumpfile -e leaves "
         "them out), is incomplete, or was cut short."
+    )
+
+
+def _sections_note(result: Scan) -> str | None:
+    if result.kernel.origins.get("mem_section") != PAGE_TABLES:
+        return None
+    return (
+        "the kernel's table of memory sections is missing: which memory has struct pages was read "
+        "off the page tables, and which of it is offline is not known."
     )
 
 

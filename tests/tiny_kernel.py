@@ -93,6 +93,9 @@ class TinyKernel:
     roots: int = 0
     """Physical address of what mem_section points to; `sections` that of its first root."""
     sections: int = 0
+    mem_section: int = 0
+    """Physical address of the variable, as `max_pfn` is of that one."""
+    max_pfn: int = 0
     nodes: list[int] = field(default_factory=list)
     """Physical addresses of struct pglist_data, a node each."""
 
@@ -114,9 +117,8 @@ class TinyKernel:
         self.sections = self.object(4096)
         self.put(roots, IMAGE + self.sections)
         self.put(self.sections, VMEMMAP | 0xF)
-        mem_section = self.variable("mem_section", struct.pack("<Q", IMAGE + roots))
+        self.mem_section = self.variable("mem_section", struct.pack("<Q", IMAGE + roots))
         self.vmcoreinfo["SYMBOL(mem_section)"] = f"{IMAGE + roots:x}"
-        assert mem_section != roots
         self.nodes = [self.object(8 + ZONES * ZONE, bytes([node])) for node in range(2)]
         nodes = struct.pack("<4Q", *(IMAGE + node for node in self.nodes), 0, 0)
         self.vmcoreinfo["SYMBOL(node_data)"] = f"{IMAGE + self.variable('node_data', nodes):x}"
@@ -124,6 +126,9 @@ class TinyKernel:
         self.variable("nr_node_ids", struct.pack("<I", 2))
         self.variable("init_mm", bytes(16) + struct.pack("<Q", IMAGE + TABLES) + bytes(40))
         self.variable("page_offset_base", struct.pack("<Q", DIRECT))
+        self.variable("vmemmap_base", struct.pack("<Q", VMEMMAP))
+        self.max_pfn = self.object(8, struct.pack("<Q", 2 << 15))
+        self.symbols.append(("max_pfn", "D", IMAGE + self.max_pfn))
         self.variable("__highest_present_section_nr", struct.pack("<Q", (1 << 19) - 1))
         sizes = zip(self.orders, (b"1G", b"2M", b"", b""), strict=False)
         self.variable("hstates", b"".join(self.hstate(*size) for size in sizes))
@@ -137,6 +142,11 @@ class TinyKernel:
 
     def put(self, physical: int, word: int) -> None:
         struct.pack_into("<Q", self.memory, physical, word)
+
+    def entry(self, table: int, index: int) -> int:
+        """Return the table that an entry of a page table leads to."""
+        word: int = struct.unpack_from("<Q", self.memory, table + 8 * (index & 511))[0]
+        return word & ~0xFFF
 
     def object(self, size: int, data: bytes = b"") -> int:
         """Reserve memory for something without a symbol; return its physical address."""

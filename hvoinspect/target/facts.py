@@ -13,6 +13,9 @@ from drgn import Program, TypeMember, offsetof, sizeof
 
 from hvoinspect.errors import HvoinspectError
 
+DAMAGED = "the memory that was opened is not a kernel's, or is damaged"
+"""What to say of a fact that no kernel has."""
+
 
 class Facts:
     """Looks facts up in VMCOREINFO and in the types of `prog`, and keeps where each was found.

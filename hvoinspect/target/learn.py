@@ -10,7 +10,7 @@ import numpy as np
 from drgn import Architecture, FaultError, Object, Program, ProgramFlags
 
 from hvoinspect.errors import HvoinspectError
-from hvoinspect.target.facts import Facts
+from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import (
     DebugInfo,
     Hstate,
@@ -18,13 +18,13 @@ from hvoinspect.target.layout import (
     Identity,
     Kernel,
     Paging,
-    Sections,
     Source,
     SourceKind,
     TailFrames,
 )
 from hvoinspect.target.memory import UnreadableMemoryError
 from hvoinspect.target.page_layout import learn_page_layout
+from hvoinspect.target.sections import learn_sections
 from hvoinspect.target.vmcoreinfo import vmcoreinfo, vmcoreinfo_symbol
 
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
@@ -37,7 +37,6 @@ KERNEL_HALF = 1 << 63
 MAX_ORDER = 20
 """The largest hugepage that `vmemmap.chunks` can hold, 4 GiB; x86-64's largest is 1 GiB."""
 
-_DAMAGED = "the memory that was opened is not a kernel's, or is damaged"
 _SYMBOLS = "give the kernel's debug symbols with --symbols PATH"
 
 
@@ -76,15 +75,16 @@ def learn(
     facts = Facts(prog, info, "dwarf" if "dwarf" in debug_info else "btf")
     page = learn_page_layout(facts)
     try:
-        vmemmap, sections = _sections(prog, facts)
+        memory, paging = DrgnMemory(prog), _paging(prog, facts)
+        vmemmap, sections = learn_sections(prog, facts, memory, paging)
         kernel = Kernel(
             source=Source(kind, path, debug_info),
             identity=_identity(info),
-            memory=DrgnMemory(prog),
+            memory=memory,
             live=bool(prog.flags & ProgramFlags.IS_LIVE) if live is None else live,
             vmemmap=vmemmap,
             page=page,
-            paging=_paging(prog, facts),
+            paging=paging,
             sections=sections,
             hstates=tuple(_hstates(prog)),
             hvo=_hvo(prog, facts),
@@ -113,7 +113,7 @@ def learn(
         raise HvoinspectError(
             f"the vmemmap would be from {kernel.vmemmap:#x} to {kernel.vmemmap_end:#x}, "
             "not in the kernel's half of the address space",
-            _DAMAGED,
+            DAMAGED,
         )
     return kernel
 
@@ -154,11 +154,11 @@ def _paging(prog: Program, facts: Facts) -> Paging:
     physical = root - START_KERNEL_MAP + image_physical(prog, facts)
     if not 0 <= physical < 1 << 52 or physical % 4096:
         raise HvoinspectError(
-            f"the kernel's page tables would be at physical address {physical:#x}", _DAMAGED
+            f"the kernel's page tables would be at physical address {physical:#x}", DAMAGED
         )
     encryption = facts.number("sme_mask") or 0
     if encryption and (encryption & (encryption - 1) or not 1 << 12 <= encryption < 1 << 52):
-        raise HvoinspectError(f"the memory encryption mask would be {encryption:#x}", _DAMAGED)
+        raise HvoinspectError(f"the memory encryption mask would be {encryption:#x}", DAMAGED)
     return Paging(physical, levels, encryption)
 
 
@@ -170,77 +170,6 @@ def image_physical(prog: Program, facts: Facts) -> int:
     """
     phys_base = facts.number("phys_base")
     return int(prog["phys_base"].value_()) if phys_base is None else phys_base
-
-
-def _sections(prog: Program, facts: Facts) -> tuple[int, Sections]:
-    """Return the vmemmap's address and the present sections, from `mem_section`.
-
-    Each section holds its memory map's address less its first pfn's place in it
-    (`sparse_encode_mem_map()`), which with SPARSEMEM_VMEMMAP is the same in all: the vmemmap. Its
-    low bits are flags (include/linux/mmzone.h).
-    """
-    section_bits = facts.number("SECTION_SIZE_BITS")
-    physical_bits = facts.number("MAX_PHYSMEM_BITS")
-    if section_bits is None or physical_bits is None:
-        raise facts.missing("SECTION_SIZE_BITS and MAX_PHYSMEM_BITS")
-    # x86-64's sections have 27 bits; larger ones are fine as long as a chunk holds them.
-    if not 27 <= section_bits <= 32 or not section_bits <= physical_bits <= 52:
-        raise HvoinspectError(
-            f"memory of {physical_bits} bits would have sections of {section_bits} bits", _DAMAGED
-        )
-    count = 1 << (physical_bits - section_bits)
-    size, offset = facts.size("mem_section"), facts.offset("mem_section", "section_mem_map")
-    if not size or offset is None or size > 4096 or offset + 8 > size:
-        raise facts.missing("the layout of struct mem_section")
-    numbers, words = _section_words(prog, count, size, offset)
-
-    present_bit = facts.constant("SECTION_MARKED_PRESENT_BIT") or 0
-    online_bit = facts.constant("SECTION_IS_ONLINE_BIT")
-    # Macros up to 5.19: SECTION_IS_ONLINE was (1UL << 2) since 2d070eab2e82 (4.13).
-    online_bit = 2 if online_bit is None else online_bit
-    present = (words >> np.uint64(present_bit) & np.uint64(1)) != 0
-    numbers, words = numbers[present], words[present]
-    if not len(numbers):
-        raise HvoinspectError(
-            "the kernel has no present memory section",
-            "it does not use SPARSEMEM, or the memory that was opened is damaged",
-        )
-    maps = np.unique(words & ~np.uint64(0xFFF))
-    if len(maps) != 1:
-        raise HvoinspectError(
-            f"its sections have {len(maps)} different memory maps, not one vmemmap",
-            "only kernels with SPARSEMEM_VMEMMAP have what this tool looks at",
-        )
-    online = (words >> np.uint64(online_bit) & np.uint64(1)) != 0
-    return int(maps[0]), Sections(1 << (section_bits - 12), numbers, online)
-
-
-def _section_words(
-    prog: Program, count: int, size: int, offset: int
-) -> tuple[
-    np.ndarray[tuple[int], np.dtype[np.uint64]], np.ndarray[tuple[int], np.dtype[np.uint64]]
-]:
-    """Return the number and the section_mem_map of each section that has a root: uint64[n]."""
-    # The table may be 2 MiB, most of it zeros, which a dump may leave out. The kernel looks no
-    # further than this either: for_each_present_section_nr(), since c4e1be9ec113 (4.13).
-    with contextlib.suppress(LookupError, FaultError):
-        count = min(count, int(prog["__highest_present_section_nr"].value_()) + 1)
-    per_root = 4096 // size
-    roots_at = prog["mem_section"]
-    pointer = int(roots_at.value_())
-    if not pointer:
-        return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
-    roots = np.frombuffer(prog.read(pointer, 8 * -(-count // per_root)), "<u8")
-    in_use = roots[roots != 0]
-    if len(np.unique(in_use)) != len(in_use):
-        raise HvoinspectError("two parts of its table of memory sections are one", _DAMAGED)
-    numbers, words = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for root in np.flatnonzero(roots).tolist():
-        each = np.frombuffer(prog.read(int(roots[root]), per_root * size), np.uint8)
-        each = each.reshape(per_root, size)[:, offset : offset + 8]
-        words.append(np.ascontiguousarray(each).view("<u8").reshape(-1).astype(np.uint64))
-        numbers.append(np.arange(per_root, dtype=np.uint64) + np.uint64(root * per_root))
-    return np.concatenate(numbers), np.concatenate(words)
 
 
 def _hstates(prog: Program) -> Iterator[Hstate]:

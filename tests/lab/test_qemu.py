@@ -12,18 +12,26 @@ import pytest
 
 from lab.guest import Guest
 from lab.machine import Config
+from lab.qmp import dump_memory, qmp
 from tests.lab.test_scan import PROJECT, SCAN
 
 SAME = ("kernel", "encoding", "hugetlb", "vmemmap", "findings")
 """What does not change while nobody touches the pools; single pages and slabs come and go."""
 
-GUEST = Config(
-    "7.3",
-    hvo=True,
-    append="hugepages=64",
-    modules=("qemu_fw_cfg",),  # gives QEMU the VMCOREINFO
-    qemu_args=("-device", "vmcoreinfo"),
-)
+ANEW = ("source", "taken_at", "elapsed_seconds")
+"""What differs between two scans of the same memory."""
+
+GUESTS = [
+    Config(
+        kernel,
+        hvo=True,
+        append="hugepages=64",
+        modules=("qemu_fw_cfg",),  # gives QEMU the VMCOREINFO
+        qemu_args=("-device", "vmcoreinfo"),
+    )
+    for kernel in ("6.12", "7.3")
+]
+both = pytest.mark.parametrize("guest", GUESTS, indirect=True, ids=str)
 
 
 def outside(*arguments: str | Path) -> dict[str, Any]:
@@ -33,7 +41,7 @@ def outside(*arguments: str | Path) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("guest", [GUEST], indirect=True, ids=str)
+@both
 def test_a_running_guest_is_the_same_from_outside(guest: Guest, tmp_path: Path) -> None:
     inside = json.loads(guest.run([*SCAN, "--json"], cwd=PROJECT).stdout)
     seen = outside("--qemu", guest.folder.qmp)
@@ -46,3 +54,25 @@ def test_a_running_guest_is_the_same_from_outside(guest: Guest, tmp_path: Path) 
     subprocess.run([*command, "--qemu", str(guest.folder.qmp)], check=True, cwd=PROJECT)
     captured = outside("-c", capture)
     assert {part: captured[part] for part in SAME} == {part: inside[part] for part in SAME}
+
+
+@both
+def test_a_paused_guest_is_what_qemu_dumps_of_it(guest: Guest, tmp_path: Path) -> None:
+    """Its memory does not change, so from outside, and in each form of a dump, it is the same."""
+    qmp(guest, "stop")
+    try:
+        seen = outside("--qemu", guest.folder.qmp)
+        for form in ("elf", "kdump-zlib"):
+            dump = tmp_path / form
+            dump_memory(guest, dump, form)
+            found = outside("-c", dump)
+            assert found["source"]["kind"] == "core"
+            assert {name: found[name] for name in seen if name not in ANEW} == {
+                name: seen[name] for name in seen if name not in ANEW
+            }
+            dump.unlink()
+    finally:
+        qmp(guest, "cont")
+    assert seen["hugetlb"][0]["optimized"] == 64
+    assert seen["pages"]["unreadable"] == 0
+    assert guest.run("echo still here").stdout == "still here\n"

@@ -1,0 +1,292 @@
+"""Crash dumps of real kernels, in every form, beside the scan that was taken before the panic.
+
+Each kernel panics once; its crash kernel saves all of its memory, and a filtered dump, and scans
+/proc/vmcore itself. The other forms are made of the first of these: they hold the same memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hvoinspect.target.open import open_core
+from hvoinspect.vmemmap.pages import PageClass
+from hvoinspect.vmemmap.scan import scan
+from lab.crash import SAVE_FILTERED, SAVE_WHOLE, crash
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.machine import Config
+from tests.lab.census import Census
+from tests.lab.conftest import LabPool
+from tests.lab.kdump import recompressed
+from tests.lab.test_scan import LARGE, PROJECT, PYTHON, SCAN, SMALL, optimized
+
+SAME = ("kernel", "encoding", "hugetlb", "vmemmap", "findings")
+"""What does not change while nobody touches the pools; single pages and slabs come and go."""
+ANEW = ("source", "taken_at", "elapsed_seconds")
+"""What differs between two scans of the same memory."""
+KERNELS = ("6.12", "7.3")
+SCAN_VMCORE = f"cd {PROJECT} && exec {PYTHON} -m hvoinspect scan --json -c /proc/vmcore"
+
+
+def config(kernel: str, *, hvo: bool) -> Config:
+    # The crash kernel itself does with 256M; a scan in it does not.
+    pools = "hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=32 crashkernel=512M"
+    return Config(kernel, hvo=hvo, memory="4G", nodes=2, append=pools)
+
+
+ON = [config(kernel, hvo=True) for kernel in KERNELS]
+OFF = [config(kernel, hvo=False) for kernel in KERNELS]
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """A kernel that panicked: what was seen before, and the dumps that are left of it.
+
+    `kind` and `head` uint8[pfns] and uint64[pfns]: each page right before the panic.
+    """
+
+    config: Config
+    live: dict[str, Any]
+    kind: np.ndarray[Any, np.dtype[np.uint8]]
+    head: np.ndarray[Any, np.dtype[np.uint64]]
+    in_crash_kernel: dict[str, Any]
+    whole: Path
+    filtered: Path
+
+
+Crash = Callable[[Config], Crashed]
+
+
+@pytest.fixture(scope="session")
+def crash_once(lab_pool: LabPool, tmp_path_factory: pytest.TempPathFactory) -> Crash:
+    """Panic a guest of a configuration, once a session."""
+    known: dict[Config, Crashed | LabError] = {}
+
+    def crash_once(wanted: Config) -> Crashed:
+        if wanted not in known:
+            for seen in known.values():  # dumps are big
+                if isinstance(seen, Crashed):
+                    shutil.rmtree(seen.whole.parent)
+            known.clear()
+            folder = tmp_path_factory.mktemp("dumps")
+            try:
+                known[wanted] = panic(lab_pool.guest(wanted), folder)
+            except LabError as error:
+                known[wanted] = error
+        found = known[wanted]
+        if isinstance(found, LabError):
+            raise found
+        return found
+
+    return crash_once
+
+
+def panic(guest: Guest, folder: Path) -> Crashed:
+    done = guest.run([*SCAN, "--json"], check=False, cwd=PROJECT)
+    assert done.returncode == 0, done
+    guest.run([PYTHON, "tests/lab/census.py", guest.work / "census.npz"], cwd=PROJECT)
+    scan_there = f"({SCAN_VMCORE}) >in-crash-kernel.json"
+    whole, filtered = crash(guest, (SAVE_WHOLE, SAVE_FILTERED, scan_there))
+    with np.load(guest.work / "census.npz") as census:
+        kind, head = census["kind"], census["head"]
+    return Crashed(
+        config=guest.config,
+        live=json.loads(done.stdout),
+        kind=kind,
+        head=head,
+        in_crash_kernel=json.loads((guest.work / "in-crash-kernel.json").read_text()),
+        whole=Path(shutil.move(whole, folder / "vmcore")),
+        filtered=Path(shutil.move(filtered, folder / "vmcore.lzo")),
+    )
+
+
+@pytest.fixture
+def crashed(guest_config: Config, crash_once: Crash) -> Crashed:
+    return crash_once(guest_config)
+
+
+@pytest.fixture
+def guest_config(request: pytest.FixtureRequest) -> Config:
+    config: Config = request.param
+    return config
+
+
+with_hvo_on = pytest.mark.parametrize("guest_config", ON, indirect=True, ids=str)
+with_hvo_off = pytest.mark.parametrize("guest_config", OFF, indirect=True, ids=str)
+
+
+def scan_of(dump: Path, status: int = 0) -> dict[str, Any]:
+    """The scan's JSON, and that it ends as it should: never with a traceback."""
+    command = [sys.executable, "-m", "hvoinspect", "scan", "--json", "-c", str(dump)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert (done.returncode, done.stderr) == (status, "")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def of_memory(result: dict[str, Any]) -> dict[str, Any]:
+    """All of a scan that only depends on the memory it read."""
+    return {name: value for name, value in result.items() if name not in ANEW}
+
+
+def makedumpfile(*arguments: str | Path, output: Path | None = None) -> None:
+    """Run it; with `output`, it writes there what it prints."""
+    command = ["makedumpfile", *map(str, arguments)]
+    if output is None:
+        subprocess.run(command, check=True, capture_output=True)
+    else:
+        with output.open("wb") as file:
+            subprocess.run(command, check=True, stdout=file, stderr=subprocess.PIPE)
+
+
+@with_hvo_on
+def test_what_a_crash_kernel_saves_is_what_the_live_scan_saw(crashed: Crashed) -> None:
+    """Whole, filtered, and /proc/vmcore itself."""
+    live = crashed.live
+    assert optimized(live, SMALL) == 32
+    assert optimized(live, LARGE) == 1
+    whole, filtered = scan_of(crashed.whole), scan_of(crashed.filtered)
+    for found in (whole, filtered, crashed.in_crash_kernel):
+        assert found["source"]["kind"] == "core"
+        assert found["source"]["debug_info"] == ["vmcoreinfo", "btf"]
+        assert {part: found[part] for part in SAME} == {part: live[part] for part in SAME}
+        assert found["pages"]["fake_head"] == live["pages"]["fake_head"]
+        assert found["pages"]["total"] == live["pages"]["total"]
+        assert (found["pages"]["unreadable"], found["coverage"]["fraction"]) == (0, 1.0)
+    # One memory: not a page may differ between them.
+    assert of_memory(whole) == of_memory(filtered) == of_memory(crashed.in_crash_kernel)
+
+
+@with_hvo_on
+def test_the_pages_that_changed_before_the_panic_are_of_no_hugepage(crashed: Crashed) -> None:
+    """Between the scan and the panic programs ended and began: their pages came and went.
+
+    What changed is slabs, page tables' and files' pages, none of which the pools hold.
+    """
+    kernel = open_core(crashed.whole)
+    census = Census(kernel)
+    huge = scan(kernel).hugepages
+    assert len(huge) == 33
+    changed = (census.kind != crashed.kind) | (census.head != crashed.head)
+    for pfn, order in zip(huge.pfn.tolist(), huge.order.tolist(), strict=True):
+        assert not changed[pfn : pfn + (1 << order)].any()
+    assert changed.mean() < 0.02
+    # Memory that is there stays there.
+    holes = PageClass.HOLE
+    assert np.array_equal(census.kind == holes, crashed.kind == holes)
+
+
+FORMS: dict[str, Callable[[Path, Path], None]] = {
+    "zlib": lambda whole, out: makedumpfile("-c", "-d", "31", whole, out),
+    "snappy": lambda whole, out: recompress(whole, out, "snappy"),
+    "zstd": lambda whole, out: recompress(whole, out, "zstd"),
+    "uncompressed": lambda whole, out: makedumpfile("-d", "31", whole, out),
+    "elf": lambda whole, out: makedumpfile("-E", "-d", "31", whole, out),
+    "flattened": lambda whole, out: makedumpfile("-F", "-l", "-d", "31", whole, output=out),
+    "flattened elf": lambda whole, out: makedumpfile("-F", "-E", "-d", "31", whole, output=out),
+}
+
+
+def recompress(whole: Path, out: Path, how: str) -> None:
+    """Debian 12's makedumpfile is built without snappy and zstd."""
+    plain = out.with_suffix(".plain")
+    makedumpfile("-d", "31", whole, plain)
+    recompressed(plain, out, how)
+    plain.unlink()
+
+
+@with_hvo_on
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_dump_gives_the_same_scan(
+    crashed: Crashed, form: str, tmp_path: Path
+) -> None:
+    dump = tmp_path / "vmcore"
+    FORMS[form](crashed.whole, dump)
+    assert of_memory(scan_of(dump)) == of_memory(scan_of(crashed.filtered))
+    dump.unlink()
+
+
+@with_hvo_on
+def test_the_capture_of_a_dump_is_the_dumps_scan(crashed: Crashed, tmp_path: Path) -> None:
+    capture = tmp_path / "crashed.hvo"
+    command = [sys.executable, "-m", "hvoinspect", "capture", "-o", str(capture), "-c"]
+    subprocess.run([*command, str(crashed.filtered)], check=True, cwd=PROJECT)
+    assert of_memory(scan_of(capture)) == of_memory(scan_of(crashed.whole))
+
+
+def is_part_of(dump: Path, whole: Path) -> None:
+    """What is missing is told as missing; each page that is seen is what it is in the whole dump.
+
+    Above all, it is not taken for zeros, which would be a single page.
+    """
+    part, all_ = Census(open_core(dump)), Census(open_core(whole))
+    unseen = part.kind == PageClass.UNREADABLE
+    assert unseen.any()
+    assert not unseen.all()
+    assert np.array_equal(part.kind[~unseen], all_.kind[~unseen])
+    assert np.array_equal(part.head[~unseen], all_.head[~unseen])
+    found = scan_of(dump, status=4)
+    assert found["pages"]["unreadable"] == unseen.sum()
+    assert found["pages"]["total"] == (all_.kind != PageClass.HOLE).sum()
+    assert 0 < found["coverage"]["fraction"] < 1
+    assert "does not hold" in found["notes"][0]
+
+
+@with_hvo_off
+@pytest.mark.parametrize("form", [["-l"], ["-E"]], ids=["kdump", "elf"])
+def test_what_makedumpfile_e_leaves_out_is_missing_and_not_zero(
+    crashed: Crashed, form: list[str], tmp_path: Path
+) -> None:
+    """`-e` leaves out struct pages of what `-d` leaves out, where HVO has not split the vmemmap.
+
+    In a kdump file their pages are missing, in an ELF file they are a range without content.
+    """
+    dump = tmp_path / "vmcore"
+    makedumpfile("-e", "--work-dir", tmp_path, *form, "-d", "31", crashed.whole, dump)
+    is_part_of(dump, crashed.whole)
+
+
+@with_hvo_on
+def test_what_a_cut_dump_lacks_is_missing_and_not_zero(crashed: Crashed, tmp_path: Path) -> None:
+    """A copy that broke off behind the first node's memory still shows that node.
+
+    The kernel's table of sections is at the end of memory, so page tables stand in for it.
+    """
+    dump = tmp_path / "vmcore"
+    subprocess.run(["cp", "--sparse=always", crashed.whole, dump], check=True)
+    dump.chmod(0o600)
+    size = crashed.whole.stat().st_size
+    for percent in (95, 75):
+        os.truncate(dump, size * percent // 100)
+        is_part_of(dump, crashed.whole)
+        assert "table of memory sections is missing" in scan_of(dump, status=4)["notes"][1]
+
+
+@with_hvo_on
+@pytest.mark.parametrize("form", ["zlib", "elf"])
+def test_a_filtered_dump_cut_anywhere_is_refused_or_seen_in_part(
+    crashed: Crashed, form: str, tmp_path: Path
+) -> None:
+    dump, part = tmp_path / "vmcore", tmp_path / "cut"
+    FORMS[form](crashed.whole, dump)
+    for sixteenth in range(1, 16, 2):
+        shutil.copyfile(dump, part)
+        os.truncate(part, dump.stat().st_size * sixteenth // 16)
+        command = [sys.executable, "-m", "hvoinspect", "scan", "--json", "-c", str(part)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+        if done.returncode == 4:
+            is_part_of(part, crashed.whole)
+        else:
+            assert (done.returncode, done.stdout) == (3, "")
+            assert [line[:12] for line in done.stderr.splitlines()] == ["hvoinspect: "] * 2
