@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,8 @@ from hvoinspect.hotpath.run import Mode, Run
 
 FALSE_FINDS = 0.05
 """Of the changes called significant, how many may be so by chance."""
+
+Per = Literal["second", "unit"]
 
 Key = tuple[str | None, str | None]
 """Helper and function; no function for a helper's total, neither for that of all."""
@@ -80,6 +82,10 @@ class Row:
     per_second: Change
     per_unit: Change | None
 
+    def change(self, per: Per) -> Change:
+        """Return the change by second or by unit of work, by second if units are not known."""
+        return self.per_unit if per == "unit" and self.per_unit else self.per_second
+
     @property
     def is_hit(self) -> bool:
         """Whether it was run at all on either side."""
@@ -88,14 +94,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides, the totals (of all helpers first), the functions, and what limits the whole."""
+    """Both sides, and what limits the whole.
+
+    `unit` is the word for a unit of work, None if not all runs know theirs. `rows` are sorted by
+    the size of change, per unit of work if that is known: all helpers, each helper, each function.
+    """
 
     mode: Mode
     before: Side
     after: Side
     unit: str | None
-    totals: tuple[Row, ...]
-    functions: tuple[Row, ...]
+    rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
 
@@ -120,8 +129,7 @@ def compare(before: Sequence[Run], after: Sequence[Run]) -> Comparison:
         before=_side(before),
         after=_side(after),
         unit=unit,
-        totals=tuple(sorted((row for row in rows if row.function is None), key=_total_order)),
-        functions=tuple(sorted((row for row in rows if row.function is not None), key=_order)),
+        rows=by_change(rows, "unit" if unit else "second"),
         notes=tuple(notes(before, after)),
     )
 
@@ -271,16 +279,18 @@ def _known(number: np.float64) -> float | None:
     return float(number) if np.isfinite(number) else None
 
 
-def _order(row: Row) -> tuple[bool, float, str, str]:
-    """Order by the size of change, per unit of work if that is known; what may be chance last."""
-    change = row.per_unit or row.per_second
-    return (
-        change.significant is False,
-        -change.difference,
-        row.function or "",
-        row.helper or "",
-    )
+def by_change(rows: Iterable[Row], per: Per) -> tuple[Row, ...]:
+    """Return `rows` by the size of change, totals first; what may be chance comes last."""
 
+    def order(row: Row) -> tuple[bool, bool, bool, float, str, str]:
+        change = row.change(per)
+        return (
+            row.function is not None,
+            row.function is None and row.helper is not None,
+            change.significant is False,
+            -change.difference,
+            row.function or "",
+            row.helper or "",
+        )
 
-def _total_order(row: Row) -> tuple[bool, bool, float, str, str]:
-    return (row.helper is not None, *_order(row))
+    return tuple(sorted(rows, key=order))
