@@ -21,7 +21,7 @@ from hvoinspect.hotpath.ratio import LEVEL
 
 SCHEMA = "hvoinspect.hotpath-compare/1"
 
-SHOWN_FUNCTIONS = 12
+SHOWN_FUNCTIONS = 10
 """With the totals and the sentences, what fits a terminal of 24 lines."""
 
 
@@ -170,12 +170,12 @@ def _interval_text(change: Change) -> str:
 def heading(comparison: Comparison) -> str:
     """Return which kernels are compared, and what of them."""
     sides = (_side_text(comparison.before), _side_text(comparison.after))
-    return f"{sides[0]} -> {sides[1]}, mode {comparison.mode}"
+    return f"Linux {sides[0]} -> {sides[1]}, mode {comparison.mode}"
 
 
 def _side_text(side: Side) -> str:
     tails = f"{side.tail} tails, " if side.tail else ""
-    return f"Linux {side.release} ({tails}{side.runs} run{'s' * (side.runs != 1)})"
+    return f"{side.release} ({tails}{side.runs} run{'s' * (side.runs != 1)})"
 
 
 def verdict(comparison: Comparison, per: Per) -> str:

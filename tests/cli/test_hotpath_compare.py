@@ -99,7 +99,7 @@ class TestForms:
     def test_a_page_in_a_pipe(self, run: Run) -> None:
         done = run(*COMMAND, BEFORE, AFTER)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("Linux 7.0.9 (pointer tails, 3 runs) -> Linux 7.1.4")
+        assert done.stdout.startswith("Linux 7.0.9 (pointer tails, 3 runs) -> 7.1.4")
         assert "\x1b" not in done.stdout
 
     def test_markdown(self, call: Call) -> None:

@@ -226,6 +226,19 @@ class TestLimits:
         on, off = (run(encoding={"tail": "pointer", "hvo_enabled": hvo}) for hvo in (True, False))
         assert "whether HVO was on" in " ".join(compare([on, off], [on, on]).notes)
 
+    def test_the_coverage_of_a_side_is_that_of_its_worst_run(self) -> None:
+        there = [run(coverage={"sites": 9, "attached": attached}) for attached in (9, 6, 8)]
+        comparison = compare(there, there[:1])
+        assert (comparison.before.sites, comparison.before.attached) == (9, 6)
+        assert "before, 3 of 9 sites were not probed, so their hits are missing, in the worst" in (
+            " ".join(comparison.notes)
+        )
+
+    def test_a_side_has_the_time_and_the_work_of_all_its_runs(self) -> None:
+        found = compare([run(seconds=5), run(seconds=7, units=50)], [run()]).before
+        assert (found.release, found.tail, found.runs) == ("7.0", "pointer", 2)
+        assert (found.seconds, found.units) == (12, 150)
+
     def test_nothing_is_noted_of_whole_runs(self) -> None:
         there = run(hit("kfree", 1))
         assert compare([there] * 2, [there] * 2).notes == ()
