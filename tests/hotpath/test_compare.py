@@ -79,6 +79,7 @@ class TestMatching:
         before = run(hit("kfree", 10), hit("kfree.part.0", 20))
         kfree = row(compare([before], [run(hit("kfree.isra.0", 60))]), "kfree")
         assert (kfree.per_second.ratio, kfree.renamed_from) == (2, None)
+        assert kfree.sites == (2, 1)
 
     def test_a_function_meets_the_one_that_has_its_work_now(self) -> None:
         before, after = run(hit("unmap_page_range", 10)), run(hit("__zap_vma_range", 20, sites=4))
@@ -106,6 +107,12 @@ class TestMatching:
         total = row(comparison, None, "page_ref_add_unless_zero")
         assert (entry.per_second.ratio, total.per_second.ratio) == (2, 2)
         assert (entry.renamed_from, total.renamed_from) == (None, "page_ref_add_unless")
+
+    def test_a_helper_keeps_a_name_that_both_have(self) -> None:
+        old = run(hit("filemap_get_entry", 10, "page_ref_add_unless"))
+        comparison = compare([old], [old])
+        assert row(comparison, "filemap_get_entry", "page_ref_add_unless").renamed_from is None
+        assert row(comparison, None, "page_ref_add_unless").renamed_from is None
 
     def test_what_one_side_has_is_listed_as_such(self) -> None:
         before, after = run(hit("kfree", 10), hit("old", 5)), run(hit("kfree", 10), hit("new", 7))
