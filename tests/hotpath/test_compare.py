@@ -214,6 +214,8 @@ class TestLimits:
             ({"workload": {}}, "not all runs ran the same: whatever ran by itself; zap"),
             ({"workload": {"command": ["zap"], "pid": 7}}, "ran the same: zap; zap, pid 7"),
             ({"workload": {"command": ["zap"], "status": 1}}, "failed in 2 of 2 runs after"),
+            ({"workload": {"command": ["zap"], "ended": "time"}}, "the same: zap; zap (cut off)"),
+            ({"coverage": {"sites": 9, "attached": 9, "missed": 3}}, "after, 6 hits of all runs"),
             ({"coverage": {"sites": 9, "attached": 7}}, "after, 2 of 9 sites were not probed"),
             ({"coverage": {}}, "how much was probed is not known of 2 runs after"),
         ],
@@ -248,7 +250,8 @@ class TestLimits:
 
     def test_nothing_is_noted_of_whole_runs(self) -> None:
         there = run(hit("kfree", 1))
-        assert compare([there] * 2, [there] * 2).notes == ()
+        longer = run(hit("kfree", 1), workload={**there.workload, "asked": 20, "ended": "command"})
+        assert compare([there] * 2, [there, longer]).notes == ()
 
 
 @given(
