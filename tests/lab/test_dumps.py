@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hvoinspect.target.dumpfile import PROGRAM_HEADER, PT_LOAD
 from hvoinspect.target.open import open_core
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.scan import scan
-from lab.crash import SAVE_FILTERED, SAVE_WHOLE, crash
+from lab.crash import CRASH_KERNEL, SAVE_FILTERED, SAVE_WHOLE, crash
 from lab.errors import LabError
 from lab.guest import Guest
 from lab.machine import Config
@@ -36,17 +38,17 @@ SAME = ("kernel", "encoding", "hugetlb", "vmemmap", "findings")
 ANEW = ("source", "taken_at", "elapsed_seconds")
 """What differs between two scans of the same memory."""
 KERNELS = ("6.12", "7.3")
+SECOND_NODE = 4 << 30
+"""Where the second of two nodes of 2 GiB begins: below is room for devices."""
+IMAGE = 64 << 20
+"""Bytes that hold the rest of a kernel's image, behind its page tables' root."""
 SCAN_VMCORE = f"cd {PROJECT} && exec {PYTHON} -m hvoinspect scan --json -c /proc/vmcore"
 
 
-def config(kernel: str, *, hvo: bool) -> Config:
-    # The crash kernel itself does with 256M; a scan in it does not.
-    pools = "hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=32 crashkernel=512M"
-    return Config(kernel, hvo=hvo, memory="4G", nodes=2, append=pools)
-
-
-ON = [config(kernel, hvo=True) for kernel in KERNELS]
-OFF = [config(kernel, hvo=False) for kernel in KERNELS]
+# The crash kernel itself does with 256M; a scan in it does not.
+POOLS = "hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=32 crashkernel=512M"
+ON = [Config(kernel, hvo=True, memory="4G", nodes=2, append=POOLS) for kernel in KERNELS]
+OFF = [Config(kernel, hvo=False, append=f"hugepages=32 {CRASH_KERNEL}") for kernel in KERNELS]
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,6 @@ def guest_config(request: pytest.FixtureRequest) -> Config:
 
 
 with_hvo_on = pytest.mark.parametrize("guest_config", ON, indirect=True, ids=str)
-with_hvo_off = pytest.mark.parametrize("guest_config", OFF, indirect=True, ids=str)
 
 
 def scan_of(dump: Path, status: int = 0) -> dict[str, Any]:
@@ -243,34 +244,56 @@ def is_part_of(dump: Path, whole: Path) -> None:
     assert "does not hold" in found["notes"][0]
 
 
-@with_hvo_off
-@pytest.mark.parametrize("form", [["-l"], ["-E"]], ids=["kdump", "elf"])
+@pytest.mark.parametrize("guest", OFF, indirect=True, ids=str)
 def test_what_makedumpfile_e_leaves_out_is_missing_and_not_zero(
-    crashed: Crashed, form: list[str], tmp_path: Path
+    guest: Guest, tmp_path: Path
 ) -> None:
     """`-e` leaves out struct pages of what `-d` leaves out, where HVO has not split the vmemmap.
 
     In a kdump file their pages are missing, in an ELF file they are a range without content.
     """
-    dump = tmp_path / "vmcore"
-    makedumpfile("-e", "--work-dir", tmp_path, *form, "-d", "31", crashed.whole, dump)
-    is_part_of(dump, crashed.whole)
+    crash(guest, [SAVE_WHOLE])
+    whole = Path(shutil.move(guest.work / "vmcore", tmp_path / "whole"))
+    for form in ("-l", "-E"):
+        dump = tmp_path / f"vmcore{form}"
+        makedumpfile("-e", "--work-dir", tmp_path, form, "-d", "31", whole, dump)
+        is_part_of(dump, whole)
+    whole.unlink()
 
 
 @with_hvo_on
 def test_what_a_cut_dump_lacks_is_missing_and_not_zero(crashed: Crashed, tmp_path: Path) -> None:
     """A copy that broke off behind the first node's memory still shows that node.
 
-    The kernel's table of sections is at the end of memory, so page tables stand in for it.
+    The kernel's table of sections is at the end of memory, so page tables stand in for it. Their
+    root is in the kernel's image, which KASLR may put behind the first node.
     """
     dump = tmp_path / "vmcore"
     subprocess.run(["cp", "--sparse=always", crashed.whole, dump], check=True)
     dump.chmod(0o600)
-    size = crashed.whole.stat().st_size
-    for percent in (95, 75):
-        os.truncate(dump, size * percent // 100)
-        is_part_of(dump, crashed.whole)
-        assert "table of memory sections is missing" in scan_of(dump, status=4)["notes"][1]
+    root = open_core(crashed.whole).paging.root_physical
+    cut = max(offset_in(dump, SECOND_NODE), offset_in(dump, root) + IMAGE)
+    os.truncate(dump, cut)
+    is_part_of(dump, crashed.whole)
+    assert "table of memory sections is missing" in scan_of(dump, status=4)["notes"][1]
+
+
+def offset_in(dump: Path, physical: int) -> int:
+    """Where an ELF dump has a physical address.
+
+    The kernel's image is in it twice, and first of all; drgn takes the last.
+    """
+    with dump.open("rb") as file:
+        header = file.read(64)
+        (table,), (count,) = (
+            struct.unpack_from("<Q", header, 32),
+            struct.unpack_from("<H", header, 56),
+        )
+        file.seek(table)
+        segments = np.frombuffer(file.read(count * PROGRAM_HEADER.itemsize), PROGRAM_HEADER)
+    loads = segments[segments["type"] == PT_LOAD]
+    inside = loads[(loads["physical"] <= physical) & (physical < loads["physical"] + loads["size"])]
+    return int(inside[-1]["offset"]) + physical - int(inside[-1]["physical"])
 
 
 @with_hvo_on
