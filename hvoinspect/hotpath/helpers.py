@@ -14,8 +14,6 @@ HELPERS = {
     "page (e7d324850bfc, 5.18), gone with fake heads (622026e87c40, 7.1)",
     "page_is_fake_head": "the same test in PageHead and PageTail; gone with fake heads "
     "(622026e87c40, 7.1)",
-    "compound_info_has_mask": "whether tails hold masks, decided when the kernel is built; came "
-    "with them (8c846c879e22, 7.1)",
     # include/linux/page_ref.h and mm.h: a reference unless there is none, on the head it found.
     "page_ref_add_unless": "a reference that a racing HVO must not let be written into a shared "
     "tail; until 28266ac94a50 (7.1)",
