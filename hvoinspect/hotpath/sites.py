@@ -54,8 +54,6 @@ def find_vmlinux(
     build_id: str | None,
     release: str,
     debug: Path = DEBUG,
-    *,
-    open_: Callable[[Path], Vmlinux] = Vmlinux,
 ) -> Path:
     """Return the vmlinux of a kernel from where distributions' debug packages put it.
 
