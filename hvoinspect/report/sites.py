@@ -24,7 +24,7 @@ from hvoinspect.report.terminal import Sentence
 
 COMPARE_SCHEMA = "hvoinspect.sites-compare/1"
 
-SHOWN_FUNCTIONS = 7
+SHOWN_FUNCTIONS = 6
 """With the helpers and the sentences, what fits a terminal of 24 lines."""
 
 TABLE_WIDTH = 76

@@ -40,7 +40,7 @@ def test_the_tables_add_up_what_the_source_has(vmlinux: Path, call: Call) -> Non
     assert table["try_get_page"][:3] == ["2", "2", "0"]
     assert table["referenced"][:2] == ["3", "0"]  # copies, in loops
     assert table["looped"][:2] == ["2", "1"]
-    assert "2 further functions: see --all." in out
+    assert "3 further functions: see --all." in out
 
 
 def test_all_shows_all_functions(vmlinux: Path, call: Call) -> None:
