@@ -15,7 +15,7 @@ HELPERS = {
     "page_is_fake_head": "the same test in PageHead and PageTail and, in 6.12 but not in 6.1, in "
     "page_ref_add_unless; gone (32c440d67e6c and 622026e87c40, 7.1)",
     # include/linux/page_ref.h and mm.h: a reference unless there is none, on the head it found.
-    "page_ref_add_unless": "what all below are made of; until 28266ac94a50 (7.1)",
+    "page_ref_add_unless": "what those below but try_get_page call; until 28266ac94a50 (7.1)",
     "page_ref_add_unless_zero": "its name since 28266ac94a50 (7.1)",
     "folio_ref_add_unless": "the same for a folio; until 28266ac94a50 (7.1)",
     "folio_ref_add_unless_zero": "its name since 28266ac94a50 (7.1)",
