@@ -17,6 +17,7 @@ FLAGS = """
 """
 
 EXPECTED = {
+    ("_compound_head", "keyed"): [True],
     ("_compound_head", "looped"): [False, True],
     ("_compound_head", "once"): [False],
     ("_compound_head", "referenced"): [False],

@@ -42,7 +42,7 @@ def sites_of(
     with Vmlinux(path) as kernel:
         build_id, release, stext = kernel.build_id, kernel.release, kernel.stext
         found = set(_found(kernel, helpers))
-        flows = Flows(kernel.function_at, kernel.code)
+        flows = Flows(kernel.function_at, kernel.code, kernel.static_branches)
         copies = []
         for done, one in enumerate(sorted(found, key=lambda one: (one.entry, one.helper))):
             progress(done, len(found))

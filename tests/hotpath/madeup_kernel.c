@@ -51,6 +51,21 @@ always_inline unsigned long _compound_head_of_none(struct page *page)
 
 volatile unsigned long told;
 
+extern const char __start___jump_table[], __stop___jump_table[];
+const char *const jump_table[] = { __start___jump_table, __stop___jump_table };
+
+/* A static key: a no-op, which a table says may become a jump. */
+always_inline int is_switched_on(void)
+{
+	asm goto("0: .byte 0x0f, 0x1f, 0x44, 0, 0\n\t"
+		 ".pushsection __jump_table, \"aw\"\n\t"
+		 ".long 0b - .\n\t.long %l[on] - .\n\t.quad told - .\n\t"
+		 ".popsection" : : : : on);
+	return 0;
+on:
+	return 1;
+}
+
 /* The linker puts it first. */
 __attribute__((section(".text.first"))) void _stext(void)
 {
@@ -122,6 +137,17 @@ noinline unsigned long retried(struct page **pages, long count)
 			sum += _compound_head(pages[i]);
 		}
 	}
+	return sum;
+}
+
+/* One copy, in a loop that only a static key closes. */
+noinline unsigned long keyed(struct page *page)
+{
+	unsigned long sum = 0;
+
+	do
+		sum += _compound_head(page);
+	while (is_switched_on());
 	return sum;
 }
 

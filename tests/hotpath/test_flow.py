@@ -10,7 +10,7 @@ from hvoinspect.hotpath.vmlinux import Function
 NOP, RET, UD2, INT3 = "90", "c3", "0f0b", "cc"
 
 
-def flow_of(*pieces: tuple[str, int, str]) -> Flow:
+def flow_of(*pieces: tuple[str, int, str], branches: dict[int, int] | None = None) -> Flow:
     """Return the flow of the first piece; each is a name, an address and code."""
     functions = {
         Function(name, start, start + len(bytes.fromhex(code))): bytes.fromhex(code)
@@ -23,7 +23,7 @@ def flow_of(*pieces: tuple[str, int, str]) -> Flow:
     def code(start: int, end: int) -> bytes:
         return next(text for one, text in functions.items() if (one.start, one.end) == (start, end))
 
-    return Flows(function_at, code).of(next(iter(functions)))
+    return Flows(function_at, code, branches or {}).of(next(iter(functions)))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,17 @@ def test_a_loop_through_a_cold_piece() -> None:
     other = flow_of(pieces[0], ("g", *pieces[1][1:]))
     assert not any(map(other.returns_to, other.addresses))
     assert len(other.addresses) == 3
+
+
+@pytest.mark.parametrize("built", ["0f1f440000", "e9fbffffff"])
+def test_both_ways_of_a_static_key_are_gone(built: str) -> None:
+    """It is built as a no-op of five bytes or as a jump, and may become the other."""
+    # 1: nop; the key's jump to 1b or nothing; nop; ret
+    flow = flow_of(("f", 0x1000, "90" + built + "90c3"), branches={0x1001: 0x1000})
+    assert {at for at in flow.addresses if flow.returns_to(at)} == {0x1000, 0x1001}
+    assert len(flow.following[0x1000]) == 2
+    # No key, and no jump: no loop.
+    assert not flow_of(("f", 0x1000, "900f1f44000090c3")).returns_to(0x1000)
 
 
 def test_instructions_are_counted_where_they_begin() -> None:
