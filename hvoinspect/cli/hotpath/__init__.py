@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from hvoinspect.cli.hotpath.compare import compare
+from hvoinspect.cli.hotpath.sites import sites
 
 EPILOG = """
 \b
 Examples:
+  hvoinspect hotpath sites --vmlinux vmlinux -o sites.json
   hvoinspect hotpath compare 7.0/ 7.1/     runs of two kernels side by side
   hvoinspect hotpath COMMAND --help        all that a command can do
 \b
@@ -23,3 +25,4 @@ def hotpath() -> None:
 
 
 hotpath.add_command(compare)
+hotpath.add_command(sites)
