@@ -24,6 +24,8 @@ HELPERS = {
     # were ever given went into the name.
     "page_ref_add_unless": "page_ref_add_unless_zero",
     "folio_ref_add_unless": "folio_ref_add_unless_zero",
+    # Two names up to 6.1 at least, by who may call it; one in 6.12.
+    "folio_ref_try_add_rcu": "folio_ref_try_add",
 }
 """Helper -> its name in later kernels."""
 

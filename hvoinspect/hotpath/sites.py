@@ -72,10 +72,13 @@ def find_vmlinux(
     ):
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises where a folder is closed
             continue
-        with Vmlinux(path) as kernel:
-            if kernel.build_id == build_id:
-                return path
-        other = f"; {path} is of another build"
+        try:
+            with Vmlinux(path) as kernel:
+                if kernel.build_id == build_id:
+                    return path
+            other = f"; {path} is of another build"
+        except HvoinspectError as error:
+            other = f"; {error.why}"
     raise HvoinspectError(
         f"no vmlinux with DWARF of {release}, build-id {build_id}, is in {debug}{other}",
         f"install its debug package (Debian: linux-image-{release}-dbg), or give --vmlinux PATH, "

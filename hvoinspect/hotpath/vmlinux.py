@@ -62,8 +62,8 @@ class Vmlinux:
         """Open `path`. Raises HvoinspectError if it is no x86-64 kernel's ELF file."""
         self.path = path
         try:
-            with path.open("rb") as file:
-                self.descriptor = os.dup(file.fileno())
+            # A pipe would be waited for until someone writes to it.
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = getattr(error, "strerror", None) or str(error)
             raise HvoinspectError(f"{path} cannot be read: {reason}", REMEDY) from error

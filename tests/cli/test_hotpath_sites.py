@@ -161,7 +161,7 @@ class TestBadInput:
         ("arguments", "status", "why"),
         [
             (["--vmlinux", "none"], 3, "none cannot be read: No such file"),
-            (["--vmlinux", "."], 3, ". cannot be read: Is a directory"),
+            (["--vmlinux", "."], 3, ". is no ELF file"),
             (["--vmlinux", "/dev/null"], 3, "/dev/null is no ELF file"),
             (["--sites", "none"], 3, "none cannot be read: No such file"),
             (["--sites", "/dev/null"], 3, "/dev/null is no JSON"),

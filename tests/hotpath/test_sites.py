@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections import defaultdict
@@ -152,7 +153,9 @@ class TestBadInput:
 
     def test_no_file(self, tmp_path: Path) -> None:
         assert "No such file" in refused(tmp_path / "none")
-        assert "Is a directory" in refused(tmp_path)
+        assert "is no ELF file" in refused(tmp_path)
+        os.mkfifo(tmp_path / "pipe")
+        assert "is no ELF file" in refused(tmp_path / "pipe")
         assert "is no ELF file" in refused(Path("/dev/null"))
         assert "null" in refused(Path("a\0b"))
 
@@ -160,7 +163,7 @@ class TestBadInput:
         def closed(*_: object) -> None:  # root may read whatever it wants
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", closed)
+        monkeypatch.setattr(os, "open", closed)
         assert "cannot be read: Permission denied" in refused(vmlinux)
 
     def test_no_libdw(self, vmlinux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
