@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import click
 
+from hvoinspect.cli.hotpath.compare import compare
+
 EPILOG = """
 \b
 Examples:
+  hvoinspect hotpath compare 7.0/ 7.1/     runs of two kernels side by side
   hvoinspect hotpath COMMAND --help        all that a command can do
+\b
+Exit status: 0 done, 2 usage, 3 cannot inspect.
 """
 
 
 @click.group(epilog=EPILOG, subcommand_metavar="COMMAND [ARGS]...")
 def hotpath() -> None:
     """Count the hot path: the inlined copies of compound_head() and who runs them."""
+
+
+hotpath.add_command(compare)
