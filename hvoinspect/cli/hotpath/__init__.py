@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from hvoinspect.cli.hotpath.compare import compare
+from hvoinspect.cli.hotpath.record import record
 
 EPILOG = """
 \b
 Examples:
+  sudo hvoinspect hotpath record -d 10     who runs compound_head() here
   hvoinspect hotpath compare 7.0/ 7.1/     runs of two kernels side by side
   hvoinspect hotpath COMMAND --help        all that a command can do
 \b
@@ -21,4 +23,5 @@ def hotpath() -> None:
     """Count the hot path: the inlined copies of compound_head() and who runs them."""
 
 
+hotpath.add_command(record)
 hotpath.add_command(compare)
