@@ -47,10 +47,10 @@ class Watch(Protocol):
     """Seconds between two looks."""
 
     def attached(self, plan: Plan) -> None:
-        """All is attached, and counting begins."""
+        """Hear that all is attached and counting begins."""
 
     def show(self, counts: Sequence[Count], seconds: float) -> None:
-        """The counts so far, and the seconds they took."""
+        """See the counts so far, and the seconds they took."""
 
 
 def no_progress(_done: int, _total: int) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import bisect
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from drgn import Program
 
 from hvoinspect.errors import HvoinspectError
 
 _SUFFIX = re.compile(r"\.(isra|constprop|part)\.\d+")
 """What the compiler adds to the name of a function's copy that it changed."""
+_BRANCHES = (b"\x0f\x1f\x44\x00\x00", b"\x66\x90", b"\xe9", b"\xeb")
+"""What a static branch is on x86: a 5 or 2 byte NOP, or a jump (arch/x86/kernel/jump_label.c)."""
 _NOT_CODE = ("__pfx_", "__cfi_")
 
 
@@ -95,10 +99,29 @@ def _symbols(lines: Iterator[str]) -> Iterator[tuple[str, int, str]]:
             yield parts[1], int(parts[0], 16), parts[2]
 
 
-class Forbidden:
-    """Says why the kernel does not let an address be probed."""
+def read_code(address: int) -> bytes:
+    """Return the first bytes of the instruction at an address, empty if they cannot be read."""
+    try:
+        code: bytes = _running_kernel().read(address, 5)
+    except Exception:  # noqa: BLE001 - drgn raises bare ones; a reason less is no failure
+        return b""
+    return code
 
-    def __init__(self, root: Path, functions: Functions) -> None:
+
+@functools.cache
+def _running_kernel() -> Program:
+    prog = Program()
+    prog.set_kernel()
+    return prog
+
+
+class Forbidden:
+    """Says why the kernel does not let an address be probed. `code` is `read_code`, or its like."""
+
+    def __init__(
+        self, root: Path, functions: Functions, code: Callable[[int], bytes] = read_code
+    ) -> None:
+        self._code = code
         self._functions = functions
         self._blacklist = list(_blacklist(root / "sys/kernel/debug/kprobes/blacklist"))
         self._traceable = _traceable(root)
@@ -112,6 +135,10 @@ class Forbidden:
             return "the kernel forbids probes there (kprobes/blacklist)"
         if self._traceable and name is not None and name not in self._traceable:
             return "the function is notrace"
+        # check_kprobe_address_safe() also refuses what the kernel itself rewrites; the check of a
+        # static key is the first instruction of each copy of page_fixed_fake_head().
+        if self._code(address).startswith(_BRANCHES):
+            return "a static branch is there, which the kernel rewrites"
         return error
 
 

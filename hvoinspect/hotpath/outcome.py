@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hvoinspect.hotpath.plan import Plan
-from hvoinspect.hotpath.points import counts_of_hits, counts_of_samples
+from hvoinspect.hotpath.points import counts_of_hits, counts_of_samples, samples_inside
 from hvoinspect.hotpath.record import Recording
 from hvoinspect.hotpath.run import Count, Run
 
@@ -35,7 +35,11 @@ def counts_of(plan: Plan, hits: Mapping[int, int]) -> tuple[Count, ...]:
     if plan.points is not None:
         return counts_of_hits(plan.points, hits)
     assert plan.ranges is not None  # noqa: S101 - a plan has one of them
-    return counts_of_samples(plan.ranges, {at: number for at, number in hits.items() if at})
+    return counts_of_samples(plan.ranges, _in_kernel(hits))
+
+
+def _in_kernel(samples: Mapping[int, int]) -> dict[int, int]:
+    return {address: number for address, number in samples.items() if address}
 
 
 def _coverage(plan: Plan, recording: Recording) -> dict[str, object]:
@@ -43,7 +47,8 @@ def _coverage(plan: Plan, recording: Recording) -> dict[str, object]:
 
     "sites" and "attached" count copies, or functions. "refused" names each that could not be
     probed, "detached" each that was given up to keep to the budget, with the percent of one CPU
-    that it took. "missed" hits fell into another's counting and were not counted.
+    that it took. "missed" hits fell into another's counting and were not counted. Of "samples" on
+    CPUs that were busy, "inside" fell into the code that is looked at.
     """
     load = recording.load
     coverage: dict[str, object] = {
@@ -85,5 +90,6 @@ def _coverage(plan: Plan, recording: Recording) -> dict[str, object]:
     elif plan.ranges is not None:
         coverage["sites"] = coverage["attached"] = sum(plan.ranges.pieces.values())
         coverage["samples"] = recording.hits.get(0, 0)
+        coverage["inside"] = samples_inside(plan.ranges, _in_kernel(recording.hits))
         coverage["clock"] = getattr(plan.counter, "clock", None)
     return coverage

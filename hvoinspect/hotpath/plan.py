@@ -102,7 +102,7 @@ def _sites(wish: Wish, build_id: str | None, notes: list[str]) -> Sites | None:
         return None
     if wish.sites is not None:
         sites = read_sites(wish.sites)
-        check_build_id(sites, build_id or "", wish.sites)
+        check_build_id(sites, build_id, wish.sites)
         return sites
     found = find_sites(build_id) if build_id else None
     if found is not None:

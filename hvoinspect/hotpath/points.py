@@ -140,6 +140,15 @@ def counts_of_samples(ranges: Ranges, samples: Mapping[int, int]) -> tuple[Count
     return _sorted(totals, ranges.pieces)
 
 
+def samples_inside(ranges: Ranges, samples: Mapping[int, int]) -> int:
+    """Return how many samples fell into any of the code."""
+    return sum(
+        number
+        for address, number in samples.items()
+        if np.any((ranges.starts <= np.uint64(address)) & (np.uint64(address) < ranges.ends))
+    )
+
+
 def _sorted(totals: Mapping[Key, int], sites: Mapping[Key, int]) -> tuple[Count, ...]:
     counts = [Count(*key, sites[key], total) for key, total in totals.items()]
     return tuple(sorted(counts, key=lambda count: (-count.hits, count.function, count.helper)))

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,73 +77,50 @@ def undisturbed() -> Iterator[None]:
 class Command:
     """A program that is made ready first, and started when all is set up to count.
 
-    `process` is its number from the beginning. Raises HvoinspectError if there is no such program.
+    A shell waits in its place, stopped, and then becomes it: so `process` is its number from the
+    beginning, and what is let go of at the start is a shell's memory, not this process's.
+    Raises HvoinspectError if there is no such program.
     """
 
     def __init__(self, request: Request) -> None:
-        self._words = list(request.command)
-        self._outputs = ((request.stdout, 1), (request.stderr, 2))
-        self.program = shutil.which(self._words[0])
-        if self.program is None:
-            raise _no_command(self._words[0], "there is no such program")
-        self._gate_in, self._gate = os.pipe()
-        self._failed, self._failed_in = os.pipe()
+        name, *arguments = request.command
+        program = shutil.which(name)
+        if program is None:
+            raise HvoinspectError(
+                f"{name} cannot be run: there is no such program",
+                "name a program that is in PATH",
+                ExitStatus.USAGE,
+            )
+        self._shell = subprocess.Popen(  # noqa: S603 - it is the user's own
+            ["/bin/sh", "-c", 'kill -STOP $$; exec "$0" "$@"', program, *arguments],
+            stdout=request.stdout,
+            stderr=request.stderr,
+        )
+        self.process = self._shell.pid
         self.status: int | None = None
-        with undisturbed():
-            self.process = os.fork()
-            if self.process == 0:
-                self._run()
-        os.close(self._gate_in)
-        os.close(self._failed_in)
         self._handle = os.pidfd_open(self.process)
+        os.waitid(os.P_PID, self.process, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def start(self) -> None:
-        """Let it run. Raises HvoinspectError if it cannot be run."""
-        os.write(self._gate, b"x")
-        os.close(self._gate)
-        self._gate = -1
-        said = os.read(self._failed, 16)
-        if said:
-            self.wait(GRACE_SECONDS)
-            raise _no_command(self._words[0], os.strerror(int(said)))
+        """Let it run."""
+        os.kill(self.process, signal.SIGCONT)
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end, at most so long; return whether it has ended."""
         if self.status is None and select.select([self._handle], [], [], max(seconds, 0.0))[0]:
-            _, status = os.waitpid(self.process, 0)
-            self.status = os.waitstatus_to_exitcode(status)
+            self.status = self._shell.wait()
         return self.status is not None
 
     def end(self) -> None:
-        """End it if it still runs, and forget it."""
+        """End it if it still runs, and forget it. May be called again."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if self.status is None:
-                # A signal would find the one that still waits to be started; a closed gate too.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.process, number)
+            if not self.wait(0):
+                os.kill(self.process, number)
+                os.kill(self.process, signal.SIGCONT)
                 self.wait(GRACE_SECONDS)
-        for handle in (self._gate, self._failed, self._handle):
-            if handle >= 0:
-                os.close(handle)
-        self._gate = self._failed = self._handle = -1
-
-    def _run(self) -> None:
-        """Be the command: the child's side, which never returns."""
-        try:
-            for number in _STOPS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-            os.close(self._gate)
-            if os.read(self._gate_in, 1):
-                for ours, theirs in self._outputs:
-                    if ours is not None:
-                        os.dup2(ours, theirs)
-                assert self.program is not None  # noqa: S101 - for the type checker
-                os.execv(self.program, self._words)  # noqa: S606 - there is to be no shell
-        except OSError as error:
-            os.write(self._failed_in, str(error.errno).encode())
-        finally:
-            os._exit(127)
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
 
 def wait(
@@ -170,9 +148,3 @@ def wait(
             return True
         if interval is not None:
             tick(time.monotonic() - begun)
-
-
-def _no_command(name: str, why: str) -> HvoinspectError:
-    return HvoinspectError(
-        f"{name} cannot be run: {why}", "name a program that is in PATH", ExitStatus.USAGE
-    )

@@ -118,11 +118,10 @@ def _title(run: Run) -> str:
 def _verdict(run: Run) -> str:
     total = sum(count.hits for count in run.counts)
     if run.mode == "sample":
-        samples = int(str(run.coverage.get("samples") or 0))
-        # Copies are inlined into each other, so the same sample may stand in several rows.
-        outermost = max((total, 0))
-        share = percent_text(min(outermost / samples, 1.0)) if samples else "-"
-        return f"{total:,} of {samples:,} samples of busy CPUs, {share}, in {run.seconds:.1f} s."
+        # Not the sum of the rows: a sample in a copy that is inlined into another stands in two.
+        samples, inside = (int(str(run.coverage.get(name) or 0)) for name in ("samples", "inside"))
+        share = percent_text(inside / samples) if samples else "-"
+        return f"{inside:,} of {samples:,} samples of busy CPUs, {share}, in {run.seconds:.1f} s."
     rate = f"{total / run.seconds:,.0f} a second" if run.seconds > 0 else "-"
     return f"{total:,} {_WHAT[run.mode]} in {run.seconds:.1f} s, {rate}{_per_unit(run, total)}."
 
