@@ -213,9 +213,13 @@ class _Counts:
         """Return what this side calls `key`'s function, or helper if it is a total."""
         return " + ".join(sorted(self.names[key])) if key in self.names else None
 
-    def rates(self, key: Key, exposure: ratio.Floats) -> float | None:
+    def rate(self, key: Key, exposure: ratio.Floats) -> float | None:
+        """Return the hits of `key` in all runs by their `exposure`, None if it was not counted."""
         hits = self.hits.get(key)
-        return None if hits is None else float(hits.sum() / exposure.sum())
+        if hits is None:
+            return None
+        with np.errstate(over="ignore"):
+            return _known(hits.sum() / exposure.sum())
 
 
 def _row(key: Key, sides: tuple[_Counts, _Counts], unit: str | None) -> Row:
@@ -236,8 +240,8 @@ def _row(key: Key, sides: tuple[_Counts, _Counts], unit: str | None) -> Row:
         renamed_from=names[0] if names[1] is not None and names[0] != names[1] else None,
         only=None,
         sites=(before.sites.get(key, 0), after.sites.get(key, 0)),
-        per_second=Change(before.rates(key, before.seconds), after.rates(key, after.seconds)),
-        per_unit=Change(before.rates(key, before.units), after.rates(key, after.units))
+        per_second=Change(before.rate(key, before.seconds), after.rate(key, after.seconds)),
+        per_unit=Change(before.rate(key, before.units), after.rate(key, after.units))
         if unit
         else None,
     )
@@ -282,11 +286,12 @@ def _known(number: np.float64) -> float | None:
 def by_change(rows: Iterable[Row], per: Per) -> tuple[Row, ...]:
     """Return `rows` by the size of change, totals first; what may be chance comes last."""
 
-    def order(row: Row) -> tuple[bool, bool, bool, float, str, str]:
+    def order(row: Row) -> tuple[bool, bool, bool, bool, float, str, str]:
         change = row.change(per)
         return (
             row.function is not None,
             row.function is None and row.helper is not None,
+            not row.is_hit,
             change.significant is False,
             -change.difference,
             row.function or "",

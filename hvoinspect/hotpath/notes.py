@@ -8,6 +8,9 @@ from hvoinspect.hotpath.run import Run
 
 SHOWN_WORDS = 60
 
+NO_LIMITS = {"command", "status", "units", "unit", "asked", "ended"}
+"""Members of a run's workload that do not say what was counted: two runs may differ in them."""
+
 
 def notes(before: Sequence[Run], after: Sequence[Run]) -> Iterator[str]:
     """Yield what a reader must know of the runs of both sides."""
@@ -60,11 +63,17 @@ def _workloads(sides: dict[str, Sequence[Run]]) -> Iterator[str]:
 def _workload(run: Run) -> str:
     """Return what ran, as one text: the command, and whatever limits what was counted."""
     command = run.workload.get("command")
-    words = " ".join(map(str, command)) if isinstance(command, list) else "whatever ran by itself"
+    if isinstance(command, list):
+        words = " ".join(map(str, command))
+        # A command that was not waited for has not done its units of work either.
+        if run.workload.get("ended") not in {None, "command"}:
+            words += " (cut off)"
+    else:
+        words = "whatever ran by itself"
     limits = [
         f"{name} {value}"
         for name, value in sorted(run.workload.items())
-        if name not in {"command", "status", "units", "unit"} and value is not None
+        if name not in NO_LIMITS and value is not None
     ]
     return ", ".join([words, *limits])
 
@@ -81,6 +90,9 @@ def _coverage(name: str, runs: Sequence[Run]) -> Iterator[str]:
     known = [(a, s) for a, s in told if isinstance(a, int) and isinstance(s, int)]
     if len(known) < len(runs):
         yield f"how much was probed is not known of {len(runs) - len(known)} runs {name}"
+    missed = [count for run in runs if isinstance(count := run.coverage.get("missed"), int)]
+    if any(missed):
+        yield f"{name}, {sum(missed):,} hits of all runs were missed: the counts are that much low"
     partial = [(attached, sites) for attached, sites in known if attached < sites]
     if partial:
         attached, sites = min(partial, key=lambda pair: pair[0] / pair[1])

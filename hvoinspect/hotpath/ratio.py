@@ -7,11 +7,14 @@ all runs. Hits come in bursts and runs differ, so a side's variance is that of P
 a dispersion, estimated from how the runs scatter about the side's rate (Pearson's X2 by its degrees
 of freedom; McCullagh and Nelder, Generalized Linear Models, 2nd edition, 4.5 and 6.2), and taken
 for 1 where it comes out less: few runs that agree by chance, or a workload that repeats to the last
-hit, must not give an interval of no width. The logarithm of the ratio then has the sum of both
-sides' relative variances, and its interval is Student's with the degrees of freedom of Welch
-(Biometrika 34, 1947, 28-35), since nothing says that two kernels scatter alike. The interval holds
-the ratio 95 times in 100 from some five runs a side on, about 98 with two, and more often where
-counts scatter as little as Poisson's or less: it errs to the wide side.
+hit, must not give an interval of no width. The square root of such a rate has a variance that does
+not depend on the rate (Bartlett, Supplement to the Journal of the Royal Statistical Society 3,
+1936, 68-78), and is near normal for small counts too, 0 among them. So the interval is that of a
+ratio of two such roots, squared, by the theorem of Fieller (Journal of the Royal Statistical
+Society B 16, 1954, 175-185): all ratios with which both sides agree, by Student's t with the
+degrees of freedom of Welch (Biometrika 34, 1947, 28-35), since nothing says that two kernels
+scatter alike. It holds the ratio 95 times in 100 from some five runs a side on, about 98 with two,
+and more often where counts scatter as little as Poisson's or less: it errs to the wide side.
 
 **Significance.** Hundreds of functions are looked at, and one in 20 would be outside its interval
 by chance. P-values are adjusted for all rows by the procedure of Benjamini and Hochberg (Journal of
@@ -35,6 +38,9 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 """Confidence of the intervals."""
+
+MAX_FREEDOM = 1000.0
+"""Degrees of freedom beyond which Student's distribution is taken to change no more."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 _NODES, _WEIGHTS = (_NODES + 1) / 2, _WEIGHTS / 2
@@ -72,44 +78,58 @@ class Ratios:
 
 def ratios(before: Side, after: Side) -> Ratios:
     """Return the ratios of the rates of `after` to those of `before`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = after.rate / before.rate
-    if min(len(before.exposure), len(after.exposure)) < 2:
+    with np.errstate(all="ignore"):  # to nothing, or beyond what a float holds
+        return _ratios(before, after)
+
+
+def _ratios(before: Side, after: Side) -> Ratios:
+    ratio = after.rate / before.rate
+    runs = len(before.exposure), len(after.exposure)
+    if min(runs) < 2:
         unknown = np.full(ratio.shape, np.nan)
         return Ratios(ratio, unknown, unknown, unknown, unknown)
-    variances = np.stack([_variance(before), _variance(after)])
-    freedom = np.array([[len(before.exposure) - 1], [len(after.exposure) - 1]])
-    variance = variances.sum(axis=0)
-    welch = variance**2 / (variances**2 / freedom).sum(axis=0)
-    distance = np.log(_log_able(after) / _log_able(before))
-    half = t_quantile(1 - LEVEL, welch) * np.sqrt(variance)
-    p_value = t_both_tails(np.abs(distance) / np.sqrt(variance), welch)
-    with np.errstate(over="ignore"):
-        low, high = np.exp(distance - half), np.exp(distance + half)
-    # Where a side has no hits, how far the ratio may be from its end is known, and the end is.
-    low = np.where(ratio == 0, 0.0, low)
-    high = np.where(np.isinf(ratio), np.inf, high)
-    return Ratios(ratio, low, high, p_value, benjamini_hochberg(p_value))
+    roots = np.sqrt(before.rate), np.sqrt(after.rate)
+    dispersions = _dispersion(before), _dispersion(after)
+    variances = (
+        dispersions[0] / before.exposure.sum() / 4,
+        dispersions[1] / after.exposure.sum() / 4,
+    )
+    # Welch's for the variances as they are at `ratio`, both multiplied by the hits of both sides.
+    parts = dispersions[0] * after.hits.sum(axis=0), dispersions[1] * before.hits.sum(axis=0)
+    freedom = (parts[0] + parts[1]) ** 2 / (
+        parts[0] ** 2 / (runs[0] - 1) + parts[1] ** 2 / (runs[1] - 1)
+    )
+    freedom = np.where(np.isfinite(freedom), freedom, min(runs) - 1)
+    distance = np.abs(roots[1] - roots[0]) / np.sqrt(variances[0] + variances[1])
+    p_value = t_both_tails(np.where(np.isnan(distance), 0.0, distance), freedom)
+    low, high = _fieller(roots, variances, t_quantile(1 - LEVEL, freedom))
+    return Ratios(ratio, low**2, high**2, p_value, benjamini_hochberg(p_value))
 
 
-def _hits(side: Side) -> Floats:
-    """Return the hits of all runs; half a hit for none, which has no logarithm (Haldane, 1956)."""
-    hits: Floats = np.maximum(side.hits.sum(axis=0), 0.5)
-    return hits
-
-
-def _log_able(side: Side) -> Floats:
-    rate: Floats = _hits(side) / side.exposure.sum()
-    return rate
-
-
-def _variance(side: Side) -> Floats:
-    """Return the variance of the logarithm of a side's rate."""
-    expected = _log_able(side) * side.exposure[:, None]
+def _dispersion(side: Side) -> Floats:
+    """Return how many times a Poisson count's the variance of each row is, 1 at least."""
+    expected = side.rate * side.exposure[:, None]
     pearson = ((side.hits - expected) ** 2 / expected).sum(axis=0)
-    dispersion = np.maximum(pearson / (len(side.exposure) - 1), 1.0)
-    variance: Floats = dispersion / _hits(side)
-    return variance
+    dispersion: Floats = np.fmax(pearson / (len(side.exposure) - 1), 1.0)  # of no hits it is NaN
+    return dispersion
+
+
+def _fieller(
+    means: tuple[Floats, Floats], variances: tuple[Floats, Floats], distance: Floats
+) -> tuple[Floats, Floats]:
+    """Return the least and the greatest x with |means[1] - x means[0]| within its errors.
+
+    These are `distance` standard deviations: x is between the zeros of a x^2 - 2 b x + c. Where
+    the first mean may be 0, x has no end, and where both may be, none at all.
+    """
+    a = means[0] ** 2 - distance**2 * variances[0]
+    b = means[0] * means[1]
+    c = means[1] ** 2 - distance**2 * variances[1]
+    root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
+    # c / (b + root) is (b - root) / a where a is not 0, without the loss of digits.
+    low = np.where(c > 0, c / (b + root), 0.0)
+    high = np.where(a > 0, (b + root) / a, np.inf)
+    return low, high
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:
@@ -124,12 +144,13 @@ def benjamini_hochberg(p_values: Floats) -> Floats:
 
 def t_both_tails(distance: Floats, freedom: Floats) -> Floats:
     """Return the chance that Student's t is at least `distance` from 0 (`distance` >= 0)."""
-    with np.errstate(divide="ignore"):
-        return _tails(np.arctan(np.sqrt(freedom) / distance), freedom)
+    freedom = np.minimum(freedom, MAX_FREEDOM)
+    return _tails(np.arctan2(np.sqrt(freedom), distance), freedom)
 
 
 def t_quantile(chance: float, freedom: Floats) -> Floats:
     """Return the distance from 0 that Student's t exceeds with `chance`, either way."""
+    freedom = np.minimum(freedom, MAX_FREEDOM)
     low, high = np.zeros(freedom.shape), np.full(freedom.shape, math.pi / 2)
     for _ in range(48):
         middle = (low + high) / 2

@@ -83,7 +83,7 @@ def read_run(path: Path) -> Run:
     members = read_members(path, SCHEMA, remedy, MAX_BYTES)
     return Run(
         kernel=_kernel(members.object("kernel")),
-        encoding=members.object("encoding").values,
+        encoding=_encoding(members.object("encoding")),
         seconds=members.number("seconds"),
         mode=_mode(members),
         coverage=_coverage(members.object("coverage")),
@@ -107,6 +107,12 @@ def _kernel(members: Members) -> dict[str, object]:
     return members.values
 
 
+def _encoding(members: Members) -> dict[str, object]:
+    if members.known("tail"):
+        members.text("tail")
+    return members.values
+
+
 def _mode(members: Members) -> Mode:
     text = members.text("mode")
     if text not in MODES:
@@ -115,10 +121,9 @@ def _mode(members: Members) -> Mode:
 
 
 def _coverage(members: Members) -> dict[str, object]:
-    if members.known("sites") and members.known("attached"):
-        sites, attached = members.count("sites"), members.count("attached")
-        if attached > sites:
-            members.refuse("attached", "is more than there are sites")
+    known = {name: members.count(name) for name in ("sites", "attached") if members.known(name)}
+    if len(known) == 2 and known["attached"] > known["sites"]:
+        members.refuse("attached", "is more than there are sites")
     return members.values
 
 

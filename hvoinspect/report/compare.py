@@ -21,7 +21,7 @@ from hvoinspect.hotpath.ratio import LEVEL
 
 SCHEMA = "hvoinspect.hotpath-compare/1"
 
-SHOWN_FUNCTIONS = 12
+SHOWN_FUNCTIONS = 10
 """With the totals and the sentences, what fits a terminal of 24 lines."""
 
 
@@ -170,28 +170,30 @@ def _interval_text(change: Change) -> str:
 def heading(comparison: Comparison) -> str:
     """Return which kernels are compared, and what of them."""
     sides = (_side_text(comparison.before), _side_text(comparison.after))
-    return f"{sides[0]} -> {sides[1]}, mode {comparison.mode}"
+    return f"Linux {sides[0]} -> {sides[1]}, mode {comparison.mode}"
 
 
 def _side_text(side: Side) -> str:
     tails = f"{side.tail} tails, " if side.tail else ""
-    return f"Linux {side.release} ({tails}{side.runs} run{'s' * (side.runs != 1)})"
+    return f"{side.release} ({tails}{side.runs} run{'s' * (side.runs != 1)})"
 
 
 def verdict(comparison: Comparison, per: Per) -> str:
     """Return one sentence on whether anything changed."""
-    functions = [row for row in comparison.rows if row.function is not None and row.is_hit]
-    changes = [row.change(per) for row in functions if row.only is None]
-    alone = len(functions) - len(changes)
-    parts = [
-        f"{len(changes):,} function{'s' * (len(changes) != 1)} and helpers were hit on both sides"
-    ]
+    hit = [row for row in comparison.rows if row.function is not None and row.is_hit]
+    changes = [row.change(per) for row in hit if row.only is None]
+    alone = len(hit) - len(changes)
+    what = "functions" if comparison.mode == "functions" else "helpers in functions"
     if any(change.significant is not None for change in changes):
         found = sum(change.significant is True for change in changes)
-        parts.append(f"{found or 'none'} changed significantly")
+        often = f"{found:,} {'are' if found > 1 else 'is'}" if found else "none is"
+        text = f"Of {len(changes):,} {what} that both sides have, {often} hit significantly "
+        text += "more or less often"
+    else:
+        text = f"Both sides have {len(changes):,} {what} that were hit"
     if alone:
-        parts.append(f"{alone:,} are on one side only")
-    return "; ".join(parts) + "."
+        text += f"; {alone:,} more {'are' if alone > 1 else 'is'} on one side only"
+    return text + "."
 
 
 def legend(comparison: Comparison) -> str | None:
@@ -205,5 +207,5 @@ def legend(comparison: Comparison) -> str | None:
 
 
 def more_text(more: int) -> str | None:
-    """Return how many functions are not shown, None if all are."""
-    return f"... and {more:,} more function{'s' * (more > 1)}: --all." if more else None
+    """Return how many rows are not shown, None if all are."""
+    return f"... and {more:,} more: --all." if more else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -12,7 +13,7 @@ from hvoinspect.errors import printable
 from hvoinspect.hotpath.compare import Comparison, Per
 from hvoinspect.hotpath.ratio import LEVEL
 from hvoinspect.report.compare import Lines, heading, legend, lines, more_text, verdict
-from hvoinspect.report.terminal import Sentence
+from hvoinspect.report.terminal import Sentence, trimmed
 
 TABLE_WIDTH = 72
 """Columns from which on the table leaves its names room."""
@@ -20,18 +21,33 @@ TABLE_WIDTH = 72
 
 def show(comparison: Comparison, console: Console, per: Per, *, every: bool) -> None:
     """Print `comparison`, its rates by `per`; all functions if `every`."""
-    for part in _parts(comparison, lines(comparison, per, every=every), console, per):
-        console.print(part, highlight=False)
+    console.print(_Page(comparison, per, every=every), highlight=False)
+
+
+class _Page:
+    """All that is shown of a comparison. No line ends in spaces."""
+
+    def __init__(self, comparison: Comparison, per: Per, *, every: bool) -> None:
+        self.comparison = comparison
+        self.per = per
+        self.lines = lines(comparison, per, every=every)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render for the width at hand."""
+        for part in _parts(self.comparison, self.lines, options, self.per):
+            for line in console.render_lines(part, options, pad=False):
+                yield from trimmed(line)
+                yield Segment.line()
 
 
 def _parts(
-    comparison: Comparison, shown: Lines, console: Console, per: Per
+    comparison: Comparison, shown: Lines, options: ConsoleOptions, per: Per
 ) -> Iterator[RenderableType]:
     yield Sentence(heading(comparison), "dim")
     yield Sentence(verdict(comparison, per), "bold")
     yield Text()
-    if console.width >= TABLE_WIDTH:
-        yield _table(shown, ascii_only=console.options.ascii_only)
+    if options.max_width >= TABLE_WIDTH:
+        yield _table(shown, min(options.max_width, 100), ascii_only=options.ascii_only)
     else:
         yield from _sentences(shown)
     for sentence in (more_text(shown.more), legend(comparison)):
@@ -41,16 +57,19 @@ def _parts(
         yield Sentence(f"Note: {note}.")
 
 
-def _table(shown: Lines, *, ascii_only: bool) -> Table:
+def _table(shown: Lines, width: int, *, ascii_only: bool) -> Table:
     table = Table(
-        Column(_safe(f"hits per {shown.per}", ascii_only=ascii_only), overflow="fold", ratio=1),
+        # Texts, not strings: rich would take what is in those for its own markup.
+        Column(
+            Text(_safe(f"hits per {shown.per}", ascii_only=ascii_only)), overflow="fold", ratio=1
+        ),
         *(Column(name, justify="right") for name in ("before", "after", "ratio", "interval")),
         Column("", width=1),
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         header_style="dim",
-        expand=True,
+        width=width,
     )
     for line in shown.lines:
         total = line.function is None
@@ -76,10 +95,13 @@ def _sentences(shown: Lines) -> Iterator[Sentence]:
     """Yield what the table says, for where it does not fit."""
     for line in shown.lines:
         total = line.function is None
-        facts = [f"{line.before} -> {line.after} per {shown.per}"]
-        facts += [f"ratio {line.ratio}"] * (line.ratio != "-")
-        facts += [line.interval] * bool(line.interval)
-        text = f"{line.name}: {', '.join(facts)} {line.mark}".rstrip()
+        rates = [rate for rate in (line.before, line.after) if rate != "-"]
+        facts = [
+            f"{' -> '.join(rates)} per {shown.per}",
+            f"ratio {line.ratio}" if line.ratio != "-" else "",
+            line.interval,
+        ]
+        text = f"{line.name}: {', '.join(filter(None, facts))} {line.mark}".rstrip()
         yield Sentence(text if total else f"- {text}", "bold" if total else "", indent=2)
 
 
@@ -122,4 +144,4 @@ def _code(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Return a sentence with what Markdown or HTML would take for its own escaped."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#~" else c for c in printable(text))
+    return "".join(f"\\{c}" if c in "\\`*_[]<|#~" else c for c in printable(text))

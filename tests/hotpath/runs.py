@@ -61,7 +61,7 @@ def steady(
     *,
     release: str,
     runs: int,
-    seed: int,
+    seed: int | list[int],
     units: int = 10_000,
     noise: float = 0.0,
     tail: str = "pointer",

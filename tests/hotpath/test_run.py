@@ -79,6 +79,8 @@ def refused(file: Path) -> str:
         (("kernel", "release"), 7, '"kernel.release" is no text'),
         (("kernel", "release"), "7" * 5000, '"kernel.release" is no text'),
         (("encoding",), None, '"encoding" is no object'),
+        (("encoding", "tail"), 1, '"encoding.tail" is no text'),
+        (("coverage", "sites"), -1, '"coverage.sites" is no count'),
         (("seconds",), -1, '"seconds" is out of range'),
         (("seconds",), "10", '"seconds" is no number'),
         (("seconds",), True, '"seconds" is no number'),

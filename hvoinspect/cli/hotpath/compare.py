@@ -19,7 +19,7 @@ EPILOG = """
 BEFORE and AFTER are each a run that `hvoinspect hotpath record -o FILE` wrote,
 or a folder of them (its *.json); --before and --after add further ones. With
 two or more runs a side the ratios have intervals, and the changes that are
-more than chance are marked; three or more make the intervals much narrower.
+more than chance are marked; five or more make the intervals much narrower.
 
 \b
 Examples:
@@ -70,7 +70,7 @@ def compare(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Compare recordings of the hot path: hits per function and helper, before and after."""
+    """Compare two kernels, by recordings of their hot paths."""
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other: give one of them")
     check_output(output, force=force)
