@@ -50,7 +50,7 @@ class Sampler:
 
     def read(self) -> Mapping[int, int]:
         """Return the samples at each instruction of the kernel, and all of them under 0."""
-        return self._program.read_all()
+        return self._program.read()
 
     def detach(self, addresses: Iterable[int]) -> None:
         """See `backend.Counter`: samples cost the same wherever they are taken."""

@@ -22,7 +22,7 @@ _WHAT: dict[Mode, str] = {"sites": "hits", "functions": "calls", "sample": "samp
 _HOW = {
     "sites": "every run of an inlined copy",
     "functions": "calls of the functions that have copies",
-    "sample": "samples inside the copies",
+    "sample": "samples of the CPUs",
 }
 
 
@@ -132,7 +132,7 @@ def _per_unit(run: Run, total: int) -> str:
 
 def _coverage(run: Run) -> Iterator[str]:
     coverage: dict[str, Any] = run.coverage
-    what = "functions" if run.mode == "functions" else "copies"
+    what = "copies" if any(count.helper for count in run.counts) else "functions"
     yield f"{coverage['attached']:,} of {coverage['sites']:,} {what} counted."
     reasons = Counter(str(item["reason"]) for item in coverage["refused"])
     for reason, number in reasons.most_common():
