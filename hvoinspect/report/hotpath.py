@@ -47,15 +47,16 @@ def live_view(
 def exit_status(run: Run) -> ExitStatus:
     """Return what a recording exits with.
 
-    1 if the command failed; 4 if what is reported is less than what was asked for: it was cut
-    short, or probes were given up to keep to the budget. What the kernel does not let anyone probe
+    1 if the command failed; 4 if what is reported is less than what was asked for: a signal cut
+    it short, or probes were given up to keep to the budget. What the kernel does not let anyone probe
     is named in the coverage, and is no failure.
     """
     workload, coverage = run.workload, run.coverage
     if workload.get("command") and workload.get("ended") == "command" and workload.get("status"):
         return ExitStatus.FINDINGS
-    asked = "command" if workload.get("command") else "time" if workload.get("asked") else None
-    if coverage.get("detached") or (asked and workload.get("ended") != asked):
+    asked = {"command": workload.get("command"), "time": workload.get("asked")}
+    ends = [end for end, wanted in asked.items() if wanted]
+    if coverage.get("detached") or (ends and workload.get("ended") not in ends):
         return ExitStatus.PARTIAL
     return ExitStatus.OK
 
@@ -90,10 +91,10 @@ def _table(mode: Mode, counts: Sequence[Count], seconds: float, *, ascii_only: b
         Column("function", overflow="fold", ratio=1),
         *([] if mode == "functions" else [Column("helper", overflow="fold")]),
         Column(_WHAT[mode], justify="right", no_wrap=True),
-        Column("a second", justify="right", no_wrap=True),
+        Column(f"{_WHAT[mode]}/s", justify="right", no_wrap=True),
         box=None,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 2, 0, 0),
         header_style="dim",
         expand=True,
     )
