@@ -122,6 +122,9 @@ def record_hot_path(wish: Wish, request: Request, watch: Watch | None = None) ->
         "command": list(request.command) or None,
         "status": command.status if command else None,
         "asked": request.seconds,
+        "pid": wish.only.process,
+        "cgroup": str(wish.only.cgroup) if wish.only.cgroup else None,
+        "command_only": request.command_only or None,
         "units": request.units,
         "unit": request.unit,
     }

@@ -57,15 +57,11 @@ class BpfProgram:
         if timed:
             with contextlib.suppress(OSError):
                 self._stats = perf.enable_stats()
-        if only.process:
-            self.count_only(only.process)
+        if only.process is not None:
+            wanted = self._bpf[b"wanted"]
+            wanted[wanted.Key(0)] = wanted.Leaf(only.process)
         if only.cgroup is not None:
             self._let_in(only.cgroup)
-
-    def count_only(self, process: int) -> None:
-        """Count the hits of this process only."""
-        wanted = self._bpf[b"wanted"]
-        wanted[wanted.Key(0)] = wanted.Leaf(process)
 
     def read(self) -> dict[int, int]:
         """Return the hits by key, or index, of all CPUs."""
@@ -142,10 +138,6 @@ class BpfCounter:
                     ) from error
                 refused[address] = f"{error.strerror} ({errno.errorcode.get(error.errno or 0)})"
         return refused
-
-    def count_only(self, process: int) -> None:
-        """See `backend.Counter`."""
-        self._program.count_only(process)
 
     def read(self) -> Mapping[int, int]:
         """See `backend.Counter`."""

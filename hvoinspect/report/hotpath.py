@@ -48,7 +48,7 @@ def exit_status(run: Run) -> ExitStatus:
     """Return what a recording exits with.
 
     1 if the command failed; 4 if what is reported is less than what was asked for: a signal cut
-    it short, or probes were given up to keep to the budget. What the kernel does not let anyone probe
+    it short, or probes were given up to keep to the budget. What the kernel lets nobody probe
     is named in the coverage, and is no failure.
     """
     workload, coverage = run.workload, run.coverage
