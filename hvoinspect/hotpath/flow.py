@@ -1,13 +1,13 @@
 """The control flow of a function: its instructions, and which of them one call can come back to.
 
 What is followed: jumps with a fixed target, conditional or not, within a function and its cold
-pieces, and from each other instruction on to the next; a call is such an instruction. It ends at
+pieces, both ways of a static key, and from each other instruction on to the next; a call is such
+an instruction. It ends at
 returns and at undefined instructions (BUG(); WARN() is taken for one, which hides only loops that
 go on through a warning), and at jumps out of the function and through registers: kernels are
 built without tables of jumps since retpolines (-fno-jump-tables).
 
-What is missed: a way that only a static key opens when the kernel runs (the file has a no-op
-there), and one by a fixed-up exception. What is too much: a way on behind a call that never
+What is missed: a way by a fixed-up exception. What is too much: a way on behind a call that never
 returns, if code follows that something else jumps to.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,8 +82,11 @@ def own_name(symbol: str) -> str:
 class Flows:
     """Finds the control flow of functions, once for each."""
 
-    def __init__(self, function_at: FunctionAt, code: Code) -> None:
+    def __init__(
+        self, function_at: FunctionAt, code: Code, static_branches: Mapping[int, int]
+    ) -> None:
         self._function_at, self._code = function_at, code
+        self._static_branches = static_branches
         self._machine: _Disassembler = Cs(CS_ARCH_X86, CS_MODE_64)
         self._machine.skipdata = True  # what is unknown is one byte
         self._known: dict[int, Flow] = {}
@@ -116,37 +119,34 @@ class Flows:
         for address, size, name, operand in self._machine.disasm_lite(code, piece.start):
             sizes[address] = size
             name = name.rpartition(" ")[2]  # noqa: PLW2901 - without prefixes, as bnd and rep
-            if name[0] == "j" or name in _JUMPS:
-                if operand.startswith("0x"):
-                    jumps[address] = target = int(operand, 16)
-                    if not piece.start <= target < piece.end:
-                        outside.append(target)
-                if name == "jmp":
+            target = self._static_branches.get(address)
+            if target is None:  # else it is a no-op or a jump, and may become the other
+                if operand.startswith("0x") and (name[0] == "j" or name in _JUMPS):
+                    target = int(operand, 16)
+                if name == "jmp" or name in _ENDS:
                     ends.add(address)
-            elif name in _ENDS:
-                ends.add(address)
+            if target is not None:
+                jumps[address] = target
+                if not piece.start <= target < piece.end:
+                    outside.append(target)
         return outside
 
 
 def _flow(sizes: dict[int, int], jumps: dict[int, int], ends: set[int]) -> Flow:
     """Build the blocks: one begins where a jump goes, and behind each jump and each end."""
     addresses = tuple(sorted(sizes))
-    starts = {target for target in jumps.values() if target in sizes}
+    starts = set(jumps.values())
     starts.update(at + sizes[at] for at in itertools.chain(jumps, ends))
     starts.update(addresses[:1])
     # A piece that begins elsewhere is not run on into by the one before.
     starts.update(
         after for before, after in itertools.pairwise(addresses) if before + sizes[before] != after
     )
-    blocks = tuple(sorted(starts & sizes.keys()))
+    starts &= sizes.keys()
+    blocks = tuple(sorted(starts))
     following = {}
-    for place, block in enumerate(blocks):
-        until = blocks[place + 1] if place + 1 < len(blocks) else addresses[-1] + 1
-        last = addresses[bisect_left(addresses, until) - 1]
+    for block, after in itertools.zip_longest(blocks, blocks[1:], fillvalue=addresses[-1] + 1):
+        last = addresses[bisect_left(addresses, after) - 1]
         ways = [jumps.get(last)] + [last + sizes[last]] * (last not in ends)
-        following[block] = tuple(way for way in ways if way is not None and way in starts)
-    return Flow(addresses, blocks, {key: _known(ways, sizes) for key, ways in following.items()})
-
-
-def _known(ways: tuple[int, ...], sizes: dict[int, int]) -> tuple[int, ...]:
-    return tuple(way for way in ways if way in sizes)
+        following[block] = tuple(way for way in ways if way in starts)
+    return Flow(addresses, blocks, following)

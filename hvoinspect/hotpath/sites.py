@@ -11,8 +11,8 @@ from hvoinspect.errors import HvoinspectError
 from hvoinspect.hotpath.flow import Flows, own_name
 from hvoinspect.hotpath.helpers import HELPERS
 from hvoinspect.hotpath.libdw import Dwarf
-from hvoinspect.hotpath.sitesfile import Copy, Sites
-from hvoinspect.hotpath.vmlinux import REMEDY, Vmlinux
+from hvoinspect.hotpath.sitesfile import MAX_IMAGE, Copy, Sites
+from hvoinspect.hotpath.vmlinux import REMEDY, Function, Vmlinux
 
 MAX_COPIES = 50_000
 """Kernels have some 2,000; what claims more is damaged, and would not fit a sites file."""
@@ -42,7 +42,7 @@ def sites_of(
     with Vmlinux(path) as kernel:
         build_id, release, stext = kernel.build_id, kernel.release, kernel.stext
         found = set(_found(kernel, helpers))
-        flows = Flows(kernel.function_at, kernel.code)
+        flows = Flows(kernel.function_at, kernel.code, kernel.static_branches)
         copies = []
         for done, one in enumerate(sorted(found, key=lambda one: (one.entry, one.helper))):
             progress(done, len(found))
@@ -54,8 +54,6 @@ def find_vmlinux(
     build_id: str | None,
     release: str,
     debug: Path = DEBUG,
-    *,
-    open_: Callable[[Path], Vmlinux] = Vmlinux,
 ) -> Path:
     """Return the vmlinux of a kernel from where distributions' debug packages put it.
 
@@ -74,7 +72,7 @@ def find_vmlinux(
     ):
         if not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises where a folder is closed
             continue
-        with open_(path) as kernel:
+        with Vmlinux(path) as kernel:
             if kernel.build_id == build_id:
                 return path
         other = f"; {path} is of another build"
@@ -108,16 +106,28 @@ def _found(kernel: Vmlinux, helpers: Set[str]) -> Iterator[_Found]:
 
 
 def _copy(kernel: Vmlinux, flows: Flows, found: _Found) -> Copy:
-    function = kernel.function_at(found.entry)
-    if function is None:
-        kernel.refuse(f"has damaged debug data: code at {found.entry:#x} is in no function")
-    flow = flows.of(function)
+    function = _function_at(kernel, found.entry)
     return Copy(
         helper=found.helper,
         function=own_name(function.name),
         address=found.entry,
         bytes=sum(size for _, size in found.ranges),
-        instructions=sum(flow.instructions(start, start + size) for start, size in found.ranges),
+        instructions=sum(_instructions(kernel, flows, *piece) for piece in found.ranges),
         ranges=found.ranges,
-        in_loop=flow.returns_to(found.entry),
+        in_loop=flows.of(function).returns_to(found.entry),
     )
+
+
+def _instructions(kernel: Vmlinux, flows: Flows, start: int, size: int) -> int:
+    function = _function_at(kernel, start)
+    count = flows.of(function).instructions(start, start + size)
+    if start + size > function.end or count == 0:
+        kernel.refuse(f"has damaged debug data: the code at {start:#x} is not as it says")
+    return count
+
+
+def _function_at(kernel: Vmlinux, address: int) -> Function:
+    function = kernel.function_at(address)
+    if function is None or not function.name or abs(address - kernel.stext) >= MAX_IMAGE:
+        kernel.refuse(f"has damaged debug data: code at {address:#x} is in no function")
+    return function

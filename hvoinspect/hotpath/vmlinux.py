@@ -101,7 +101,7 @@ class Vmlinux:
     @cached_property
     def stext(self) -> int:
         """The address of `_stext`. Raises HvoinspectError if there is none."""
-        return self._symbol("_stext")
+        return self._must("_stext")
 
     @cached_property
     def release(self) -> str:
@@ -109,11 +109,29 @@ class Vmlinux:
 
         Raises HvoinspectError if it is not there.
         """
-        text = self._at(self._symbol("linux_banner"), 512)
+        text = self._at(self._must("linux_banner"), 512)
         banner = text and re.match(rb"Linux version ([!-~]{1,64}) ", text)
         if not banner:
             self.refuse("is no Linux kernel: its linux_banner names none")
         return banner[1].decode()
+
+    @cached_property
+    def static_branches(self) -> dict[int, int]:
+        """Where code is patched as static keys are switched, and where each such jump goes.
+
+        struct jump_entry, include/linux/jump_label.h: (s32 code, s32 target, long key), each
+        relative to itself. Nothing, if the kernel has no table of them.
+        """
+        start = self._symbol("__start___jump_table")
+        stop = self._symbol("__stop___jump_table")
+        if start is None or stop is None or stop <= start:
+            return {}
+        content = self._at(start, stop - start) or b""
+        entries = np.frombuffer(content[: len(content) // 16 * 16], "<i4").reshape(-1, 4)
+        at = np.uint64(start) + np.arange(len(entries), dtype=np.uint64) * np.uint64(16)
+        code = at + entries[:, 0].astype(np.uint64)
+        target = at + np.uint64(4) + entries[:, 1].astype(np.uint64)
+        return dict(zip(code.tolist(), target.tolist(), strict=True))
 
     def function_at(self, address: int) -> Function | None:
         """Return the function whose code `address` is in, None if it is in none.
@@ -203,15 +221,20 @@ class Vmlinux:
         functions: NDArray[np.void] = chosen[order]
         return functions
 
-    def _symbol(self, name: str) -> int:
+    def _must(self, name: str) -> int:
         """Return the value of the symbol `name`. Raises HvoinspectError if there is none."""
+        found = self._symbol(name)
+        if found is None:
+            self.refuse(f"is no Linux kernel, or has lost its symbols: there is no {name}")
+        return found
+
+    def _symbol(self, name: str) -> int | None:
+        """Return the value of the symbol `name`, None if there is none."""
         # A linker may have put a name at the end of a longer one, so that any place may be it.
         wanted = re.escape(name.encode()) + rb"\0"
         places = [match.start() for match in re.finditer(wanted, self._strings)]
         found = self._symbols[np.isin(self._symbols["name"], places)]
-        if not len(found):
-            self.refuse(f"is no Linux kernel, or has lost its symbols: there is no {name}")
-        return int(found["value"][0])
+        return int(found["value"][0]) if len(found) else None
 
     def _name(self, offset: int) -> str:
         end = self._strings.find(b"\0", offset)

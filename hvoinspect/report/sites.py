@@ -24,7 +24,7 @@ from hvoinspect.report.terminal import Sentence
 
 COMPARE_SCHEMA = "hvoinspect.sites-compare/1"
 
-SHOWN_FUNCTIONS = 7
+SHOWN_FUNCTIONS = 6
 """With the helpers and the sentences, what fits a terminal of 24 lines."""
 
 TABLE_WIDTH = 76
@@ -40,7 +40,7 @@ def show_sites(sites: Sites, console: Console, *, every: bool) -> None:
         console,
         Sentence(f"Linux {sites.release}, build-id {sites.build_id}", "dim"),
         Sentence(
-            f"{_number(all_of_it.copies, 'inlined copy', 'inlined copies')} of "
+            f"{_number(all_of_it.copies, 'copy', 'copies')} of "
             f"{_number(len(helpers), 'helper')} in {_number(len(functions), 'function')}.",
             "bold",
         ),

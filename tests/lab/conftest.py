@@ -14,6 +14,8 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -24,6 +26,23 @@ from lab.machine import Config, check_host
 
 # More would not fit a small machine's memory and processors.
 MOST_ALIVE = 2
+
+
+def cannot(reason: str) -> NoReturn:
+    """Skip the test; fail it instead if the lab is required."""
+    if os.environ.get("HVOINSPECT_LAB") == "required":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def debug_vmlinux(kernel: str) -> Path:
+    """Return a real kernel's vmlinux with DWARF; skip the test if it cannot be had here."""
+    try:
+        vmlinux = Cache().get(kernel, debug=True).vmlinux
+    except LabError as error:
+        cannot(f"no debug data of {kernel}: {error}")
+    assert vmlinux is not None
+    return vmlinux
 
 
 class LabPool:
@@ -43,10 +62,7 @@ class LabPool:
             except LabError as error:
                 self._cannot[kernel] = error
         if kernel in self._cannot:
-            reason = f"no lab for {kernel}: {self._cannot[kernel]}"
-            if os.environ.get("HVOINSPECT_LAB") == "required":
-                pytest.fail(reason, pytrace=False)
-            pytest.skip(reason)
+            cannot(f"no lab for {kernel}: {self._cannot[kernel]}")
 
     def guest(self, config: Config) -> Guest:
         """Return a guest of this configuration, booting it if none is alive."""
