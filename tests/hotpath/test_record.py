@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,11 +145,15 @@ class TestBudget:
     def test_what_is_too_dear_is_detached_and_keeps_its_hits(
         self, counter: FakeCounter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("hvoinspect.hotpath.record.BUDGET_SECONDS", 0.02)
-        found = record(counter, [A, B], Work(seconds=0.3), budget=20.0)
-        assert list(found.given_up) == [A]
-        assert found.hits[A] == 20
-        assert found.hits[B] > 2
+        def wait(_command: object, _seconds: object, _interval: object, tick: Any) -> bool:
+            for gone in (0.02, 0.04, 0.06):
+                tick(gone)
+            return True
+
+        monkeypatch.setattr("hvoinspect.hotpath.record.wait", wait)
+        found = record(counter, [A, B], Work(seconds=1), budget=20.0)
+        assert found.given_up == {A: pytest.approx(50.0)}
+        assert (found.hits[A], found.hits[B]) == (20, 4)
 
     def test_without_one_nothing_is_detached(self, counter: FakeCounter) -> None:
         assert record(counter, [A, B], Work(seconds=0.05), interval=0.01).given_up == {}

@@ -168,7 +168,7 @@ def test_without_headers_tracefs_counts_and_it_says_so(guest: Guest, work: Path)
 
 @newest
 def test_samples_fall_into_the_copies(guest: Guest, work: Path, sites: Path) -> None:
-    run = record(guest, "--mode", "sample", "--sites", sites, "--", work, 200 * ZAPS)
+    run = record(guest, "--mode", "sample", "--sites", sites, "--", work, 50 * ZAPS)
     coverage = run["coverage"]
     assert coverage["clock"] == "cpu-clock"  # there is no PMU under emulation
     assert 0 < coverage["inside"] < coverage["samples"]
