@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from hvoinspect.target.learn import DrgnMemory
+from hvoinspect.target.open import open_core
 from lab.guest import Guest
 from lab.machine import Config
+from tests.lab.page_witness import heads, heads_of_every_page
 from tests.lab.test_scan import ON, PROJECT, PYTHON, Look, look
 
 __all__ = ["look"]  # a fixture
@@ -41,6 +44,7 @@ def scan_of(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("guest", ON, indirect=True, ids=str)
 def test_a_capture_shows_what_the_live_scan_showed(guest: Guest, capture: Path, look: Look) -> None:
+    """And in it every page of a hugepage of each size leads to its head, as drgn says too."""
     live, captured = look(guest.config).scan, scan_of(capture)
     for part in ("kernel", "encoding", "hugetlb", "findings"):
         assert captured[part] == live[part]
@@ -50,6 +54,12 @@ def test_a_capture_shows_what_the_live_scan_showed(guest: Guest, capture: Path, 
         assert captured["pages"][name] == live["pages"][name]
     assert captured["coverage"]["fraction"] == 1.0
     assert capture.stat().st_mode & 0o777 == 0o600
+
+    kernel = open_core(capture)
+    assert isinstance(kernel.memory, DrgnMemory)
+    for order, (head, *_) in heads(kernel).items():
+        found = heads_of_every_page(kernel, kernel.memory.program, head, order)
+        assert found == {"pages": 1 << order, "ours": [head], "drgn": [head], "right": head}
 
 
 SECRETS = {

@@ -33,7 +33,6 @@ def witness(guest: Guest, witnesses: dict[Config, dict[str, Any]]) -> dict[str, 
     if guest.config not in witnesses:
         # Pages are explained one at a time, which under emulation takes a tenth of a second each.
         sample = ["--sample", "200", "--step", "4096"]
-        sample += ["--every"] if guest.config.kernel in BOTH else []
         done = guest.run([PYTHON, "tests/lab/page_witness.py", *sample], cwd=PROJECT, timeout=1200)
         witnesses[guest.config] = json.loads(done.stdout)
     return witnesses[guest.config]
@@ -80,19 +79,6 @@ def test_hundreds_of_pages_of_the_1_gib_page_have_drgns_head(
     assert (large["hugepage"]["optimized"], large["hugepage"]["flagged"]) == (True, True)
 
 
-some_kernels = pytest.mark.parametrize(
-    "guest", [c for c in ON if c.kernel in BOTH], indirect=True, ids=str
-)
-
-
-@some_kernels
-def test_every_page_of_both_hugepages_has_drgns_head(witness: dict[str, Any]) -> None:
-    """All 512 and all 262,144: by the steps that an explanation is made of."""
-    assert [found["pages"] for found in witness["every"]] == [1 << 9, 1 << 18]
-    for found in witness["every"]:
-        assert found["ours"] == found["drgn"] == [found["right"]]
-
-
 @every_kernel
 def test_the_printed_drgn_lines_show_the_same(witness: dict[str, Any]) -> None:
     assert witness["lines_run"] == 14
@@ -106,6 +92,11 @@ def test_the_static_key_and_the_direct_map_are_the_kernels(
     """The key counts the optimized hugepages; 7.1 has no such key."""
     assert witness["static_key"] == (33 if guest.config.kernel in BEFORE_7_1 else None)
     assert witness["direct_map"] == witness["drgn_direct_map"]
+
+
+some_kernels = pytest.mark.parametrize(
+    "guest", [c for c in ON if c.kernel in BOTH], indirect=True, ids=str
+)
 
 
 @some_kernels
