@@ -28,7 +28,7 @@ Exit status: 0 captured, 2 usage, 3 cannot inspect.
 SCHEMA = "hvoinspect.capture/1"
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Write a small file with what a scan reads.")
 @target_options
 @click.option(
     "-o",

@@ -24,7 +24,7 @@ Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Classify every struct page, account for HVO, check it.")
 @target_options
 @output_options
 @click.option("--strict", is_flag=True, help="Let warnings count as findings.")

@@ -20,7 +20,11 @@ Exit status: 0 done, 2 usage, 3 cannot inspect; record has more.
 """
 
 
-@click.group(epilog=EPILOG, subcommand_metavar="COMMAND [ARGS]...")
+@click.group(
+    epilog=EPILOG,
+    subcommand_metavar="COMMAND [ARGS]...",
+    short_help="Count who runs compound_head(), before and after.",
+)
 def hotpath() -> None:
     """Count the hot path: the inlined copies of compound_head() and who runs them."""
 

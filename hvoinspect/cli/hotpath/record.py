@@ -41,7 +41,11 @@ class _Number(click.FloatRange):
         return number
 
 
-@click.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
+@click.command(
+    epilog=EPILOG,
+    context_settings={"allow_interspersed_args": False},
+    short_help="Count how often the copies run.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option(
     "-d",

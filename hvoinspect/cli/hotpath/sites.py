@@ -43,7 +43,7 @@ _path = click.Path(path_type=Path)
 Progress = Callable[[int, int], None]
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Find the inlined copies of compound_head() and its kin.")
 @click.option("--vmlinux", type=_path, metavar="PATH", help="Search this vmlinux with DWARF.")
 @click.option("--sites", "file", type=_path, metavar="FILE", help="Show what -o wrote; no DWARF.")
 @click.option(
