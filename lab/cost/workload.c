@@ -28,7 +28,7 @@
 
 #define MOST_TIMES 10000
 #define MOST_PAGES 1000000
-#define WARM_UP 8
+#define WARM_UP 5
 
 static const char *cgroup;
 

@@ -59,9 +59,9 @@ class Measured:
 
 
 def build(folder: Path) -> Path:
-    """Compile the workload into `folder`, statically: a guest need not have this machine's libraries.
+    """Compile the workload into `folder`. Raises LabError if it cannot be.
 
-    Raises LabError if it cannot be.
+    Statically, so that no library's pages come into it.
     """
     program = folder / "workload"
     here = Path(__file__).parent
