@@ -18,6 +18,7 @@ HUGEPAGES = 64
 # Nothing by chance, and nothing that runs beside the workload.
 ARGUMENTS = f"nokaslr norandmaps mitigations=off cryptomgr.notests hugepages={HUGEPAGES}"
 TIMES = 15
+CALIBRATION = Operation(CALIBRATE, 50_000, "a loop of known length")
 
 # In the guest. The program's own pages must not come over virtiofs while it is measured.
 _HERE = "/tmp/cost"  # noqa: S108 - the guest's
@@ -45,37 +46,58 @@ def costs(
     boots: int,
     started: Callable[[str], None],
 ) -> list[Cost]:
-    """Measure `operations` in `boots` guests, one after the other; the loop that calibrates first.
+    """Measure `operations` in `boots` guests, one after the other.
 
-    `started` is told of every boot and operation. Raises LabError, also if the guest's clock does
-    not count instructions exactly or HVO is not as it should be.
+    `started` is told of every boot and operation. Raises LabError, and what `measure` does.
     """
-    found: dict[str, list[Measured]] = {operation.name: [] for operation in operations}
+    all_: list[list[Measured]] = []
     release = ""
     for _ in range(boots):
         started(f"{place}: boot")
-        config = Config(place.kernel, hvo=place.hvo, append=ARGUMENTS, icount=True)
-        with boot(config) as guest:
-            check_hvo(guest, place)
+        with boot(config(place)) as guest:
             release = guest.kernel.release
-            install(guest, program)
-            check_exact(_measure(guest, Operation(CALIBRATE, 50000, "")))
-            for operation in operations:
-                started(f"{place}: {operation.name}")
-                found[operation.name].append(_measure(guest, operation))
+            all_.append(
+                measure(guest, program, operations, lambda name: started(f"{place}: {name}"))
+            )
     return [
         Cost(
-            name,
+            one[0].operation,
             place.kernel,
             release,
             place.hvo,
-            tuple(measured.per_page for measured in all_),
-            max(measured.spread for measured in all_),
-            all_[0].pages[1],
-            all_[0].compound,
+            tuple(measured.per_page for measured in one),
+            max(measured.spread for measured in one),
+            one[0].pages[1],
+            one[0].compound,
         )
-        for name, all_ in found.items()
+        for one in zip(*all_, strict=True)
     ]
+
+
+def config(place: Place) -> Config:
+    """Return the guest for a place."""
+    return Config(place.kernel, hvo=place.hvo, append=ARGUMENTS, icount=True)
+
+
+def measure(
+    guest: Guest,
+    program: Path,
+    operations: Sequence[Operation],
+    started: Callable[[str], None] = lambda _: None,
+) -> list[Measured]:
+    """Measure `operations` in a guest; `started` is told the name of each.
+
+    Raises LabError, also if the guest's clock does not count instructions exactly, or if it has not
+    its hugepages and HVO as it should be.
+    """
+    check_hvo(guest)
+    install(guest, program)
+    check_exact(_measure(guest, CALIBRATION))
+    found = []
+    for operation in operations:
+        started(operation.name)
+        found.append(_measure(guest, operation))
+    return found
 
 
 def install(guest: Guest, program: Path) -> None:
@@ -84,14 +106,14 @@ def install(guest: Guest, program: Path) -> None:
     guest.run(_INSTALL, cwd=guest.work)
 
 
-def check_hvo(guest: Guest, place: Place) -> None:
-    """Raise LabError unless the guest has its hugepages, and HVO is as it should be."""
+def check_hvo(guest: Guest) -> None:
+    """Raise LabError unless the guest has its hugepages, and HVO as its configuration says."""
     sysctl = Path("/proc/sys/vm")
     pages = int(guest.read_file(sysctl / "nr_hugepages"))
     on = guest.read_file(sysctl / "hugetlb_optimize_vmemmap") == b"1\n"
-    if pages != HUGEPAGES or on != place.hvo:
+    if pages != HUGEPAGES or on != guest.config.hvo:
         raise LabError(
-            f"{place}: the guest has {pages} of {HUGEPAGES} hugepages, and HVO is"
+            f"the guest ({guest.config}) has {pages} of {HUGEPAGES} hugepages, and HVO is"
             f" {'on' if on else 'off'}",
             "choose a kernel with HugeTLB and HVO built in",
         )

@@ -92,13 +92,14 @@ def tables(costs: Sequence[Cost]) -> list[Table]:
     if len(sides) == 2:
         rows = [(name, tuple(less(name, (k, True), (k, False)) for k in kernels)) for name in names]
         made.append(Table("What HVO adds: on less off", kernels, tuple(rows), signed=True))
-    if steps:
-        stepped = tuple(f"{old}>{new} {_side(hvo)}" for old, new in steps for hvo in sides)
+    for hvo in sides if steps else ():
+        stepped = tuple(f"{old}>{new}" for old, new in steps)
         rows = [
-            (name, tuple(less(name, (new, hvo), (old, hvo)) for old, new in steps for hvo in sides))
+            (name, tuple(less(name, (new, hvo), (old, hvo)) for old, new in steps))
             for name in names
         ]
-        made.append(Table("From kernel to kernel", stepped, tuple(rows), signed=True))
+        title = f"From kernel to kernel, HVO {_side(hvo)}"
+        made.append(Table(title, stepped, tuple(rows), signed=True))
     if any(cost.hits is not None for cost in costs):
         made.append(Table("Hits a page", places, of(lambda cost: cost.hits)))
     return made
@@ -129,16 +130,18 @@ def notes(costs: Sequence[Cost]) -> list[str]:
 
 
 def text(costs: Sequence[Cost]) -> str:
-    """Return the tables as a terminal shows them."""
+    """Return the tables as a terminal shows them, the words of a column above each other."""
     parts = []
     for table in tables(costs):
-        lines = table.lines()
+        head, *rows = table.lines()
+        heads = itertools.zip_longest(*(column.split() for column in head[1:]), fillvalue="")
+        lines = [*(["", *words] for words in heads), *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = (
-            "  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])])
+        shown = (
+            " ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])])
             for name, *numbers in lines
         )
-        parts.append("\n".join([table.title, *(row.rstrip() for row in rows)]))
+        parts.append("\n".join([table.title, *shown]))
     return "\n\n".join([*parts, "\n".join(notes(costs))]) + "\n"
 
 
