@@ -99,9 +99,9 @@ class Apt:
     def _list(self) -> list[Package]:
         names = [
             name
-            for kind in ("image", "binary", "modules", "base")
+            for kind in ("image", "binary", "modules", "base", "headers")
             for name in self._read("apt-cache", "pkgnames", f"linux-{kind}-").split()
-            if "-cloud-amd64" in name
+            if "-cloud-amd64" in name or name.endswith("-common")
         ]
         return parse_packages(self._read("apt-cache", "show", *names)) if names else []
 

@@ -18,7 +18,7 @@ import click
 from lab.cost.command import cost
 from lab.errors import EXIT_CANNOT_RUN, LabError, one_line
 from lab.guest import Guest, Running, boot
-from lab.kernels import KNOWN, Cache
+from lab.kernels import KNOWN, Cache, Kernel
 from lab.machine import Config
 
 EXIT_TIMEOUT = 124
@@ -66,23 +66,27 @@ def kernels(as_json: bool) -> None:
     for name, word in KNOWN.items():
         found = cache.find(name)
         state = f"cached: {found.release}" if found else "not cached"
-        debug = ", debug" if found and found.vmlinux else ""
-        click.echo(f"{name:6} {word:46} {state}{debug}")
+        click.echo(f"{name:6} {word:46} {state}{_extras(found) if found else ''}")
     others = [k for k in cache.kernels() if k not in {cache.find(name) for name in KNOWN}]
     for kernel in others:
-        debug = ", debug" if kernel.vmlinux else ""
-        click.echo(f"{'':6} {'':46} cached: {kernel.release}{debug}")
+        click.echo(f"{'':6} {'':46} cached: {kernel.release}{_extras(kernel)}")
 
 
 @cli.command()
 @click.argument("names", nargs=-1, metavar="[KERNEL]...")
 @click.option("--debug", is_flag=True, help="Also the kernel with DWARF (some 300 MB each).")
-def fetch(names: tuple[str, ...], debug: bool) -> None:
+@click.option("--headers", is_flag=True, help="Also the headers, for bcc, where there are any.")
+def fetch(names: tuple[str, ...], debug: bool, headers: bool) -> None:
     """Fetch the newest build of each KERNEL into the cache; without any, the five known ones."""
     cache = Cache()
     for name in names or KNOWN:
-        kernel = cache.fetch(name, debug=debug, say=_say)
-        click.echo(f"{name}: {kernel.release}{', debug' if kernel.vmlinux else ''}")
+        kernel = cache.fetch(name, debug=debug, headers=headers, say=_say)
+        click.echo(f"{name}: {kernel.release}{_extras(kernel)}")
+
+
+def _extras(kernel: Kernel) -> str:
+    parts = {"debug": kernel.vmlinux, "headers": kernel.headers}
+    return "".join(f", {name}" for name, path in parts.items() if path)
 
 
 def machine_options(command: Callable[..., None]) -> Callable[..., None]:

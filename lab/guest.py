@@ -171,7 +171,7 @@ class Guest:
         request = {
             "argv": [os.fspath(argument) for argument in argv],
             "cwd": str(cwd or Path.cwd()),
-            "env": ENVIRONMENT | dict(env or {}),
+            "env": self._environment() | dict(env or {}),
             "user": user,
             "terminal": terminal,
         }
@@ -261,6 +261,11 @@ class Guest:
 
     def _forget(self, running: Running) -> None:
         shutil.rmtree(running.output.parent, ignore_errors=True)
+
+    def _environment(self) -> dict[str, str]:
+        # bcc looks in /lib/modules/RELEASE, where this machine has nothing of the guest's kernel.
+        headers = self.kernel.headers
+        return ENVIRONMENT | ({"BCC_KERNEL_SOURCE": str(headers)} if headers else {})
 
     def _died(self) -> GuestDied:
         # The console's last lines are there once QEMU is gone.

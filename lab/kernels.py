@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -63,6 +64,11 @@ class Kernel:
         return _existing(self.folder / "debug/vmlinux")
 
     @property
+    def headers(self) -> Path | None:
+        """The headers, one tree of all; None unless fetched with `--headers`."""
+        return _existing(self.folder / "headers")
+
+    @property
     def system_map(self) -> Path | None:
         """The symbol table's text; None unless fetched with `--debug`."""
         return _existing(self.folder / "debug/System.map")
@@ -106,11 +112,17 @@ class Cache:
         return self.find(wanted, debug=debug) or self.fetch(wanted, debug=debug, say=say)
 
     def fetch(
-        self, wanted: str, *, debug: bool = False, say: Callable[[str], None] = lambda _: None
+        self,
+        wanted: str,
+        *,
+        debug: bool = False,
+        headers: bool = False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Kernel:
         """Return the newest kernel Debian carries under that name, fetching it if it is new.
 
-        `say` gets a line for what takes time. Offline, a cached kernel serves, and `say` is told.
+        `debug` and `headers` get what Debian has beside it; that may be no headers. `say` gets a
+        line for what takes time. Offline, a cached kernel serves, and `say` is told.
         Raises LabError if there is neither.
         """
         with self._lock():
@@ -130,6 +142,10 @@ class Cache:
             if debug and build.debug and not (final / "debug").exists():
                 say(f"fetching debug data of {build.release} ({build.debug.size / 1e6:.0f} MB)")
                 self._install_debug(build, final)
+            if headers and build.headers and not (final / "headers").exists():
+                size = sum(package.size for package in build.headers)
+                say(f"fetching headers of {build.release} ({size / 1e6:.0f} MB)")
+                self._install_headers(build, final)
         return Kernel(build.release, build.version, final)
 
     def carried(self) -> list[Build]:
@@ -178,6 +194,16 @@ class Cache:
                     "fetch another version",
                 )
             new.rename(final / "debug")
+
+    def _install_headers(self, build: Build, final: Path) -> None:
+        with self._scratch() as scratch:
+            new = scratch / "headers"
+            new.mkdir()
+            downloads = scratch / "packages"
+            downloads.mkdir()
+            for package in self.apt.download(list(build.headers), downloads):
+                _extract(package, new, _header_members)
+            new.rename(final / "headers")
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -230,6 +256,12 @@ def _debug_members(release: str) -> Callable[[str, int], str | None]:
         f"usr/lib/debug/lib/modules/{release}/System.map": "System.map",
     }
     return lambda name, size: files.get(name) if size > _STUB else None
+
+
+def _header_members(name: str, _size: int) -> str | None:
+    # usr/src/linux-headers-RELEASE/ and usr/src/linux-headers-SHORT-common/ hold parts of one tree.
+    match = re.fullmatch(r"usr/src/linux-headers-[^/]+/(.+)", name)
+    return match[1] if match else None
 
 
 def _extract(package: Path, folder: Path, place: Callable[[str, int], str | None]) -> None:

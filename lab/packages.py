@@ -16,8 +16,9 @@ from lab.errors import LabError
 
 FLAVOUR = "-cloud-amd64"
 _NAME = re.compile(
-    rf"^linux-(?P<kind>image|binary|modules|base)-(?P<release>\d+\.\d+\.\d+\S*{FLAVOUR})(?P<debug>-dbg)?$"
+    rf"^linux-(?P<kind>image|binary|modules|base|headers)-(?P<release>\d+\.\d+\.\d+\S*{FLAVOUR})(?P<debug>-dbg)?$"
 )
+_COMMON_HEADERS = re.compile(r"^linux-headers-(?P<short>\d+\.\d+\.\d+\S*)-common$")
 # Smaller ones are empty packages that only depend on others.
 _SMALLEST_KERNEL = 1 << 20
 
@@ -44,6 +45,8 @@ class Build:
     version: str
     packages: tuple[Package, ...]
     debug: Package | None
+    headers: tuple[Package, ...] = ()
+    """For bcc: this flavour's headers and those that all flavours share; none, or both."""
 
     @property
     def short(self) -> str:
@@ -76,11 +79,11 @@ def builds(packages: Iterable[Package]) -> list[Build]:
     """Return the kernels that `packages` hold, the oldest first."""
     kinds: dict[str, dict[str, Package]] = {}
     for package in packages:
-        match = _NAME.match(package.name)
-        if not match:
+        found_in = _release_and_kind(package.name)
+        if found_in is None:
             continue
-        kind = "debug" if match["debug"] else match["kind"]
-        have = kinds.setdefault(match["release"], {})
+        release, kind = found_in
+        have = kinds.setdefault(release, {})
         if kind not in have or version_key(have[kind].version) < version_key(package.version):
             have[kind] = package
     found = []
@@ -90,8 +93,27 @@ def builds(packages: Iterable[Package]) -> list[Build]:
             continue
         same = {kind: p for kind, p in have.items() if p.version == kernel.version}
         parts = [kernel, *(same[kind] for kind in ("modules", "base") if kind in same)]
-        found.append(Build(release, kernel.version, tuple(parts), same.get("debug")))
+        headers = tuple(same[kind] for kind in ("headers", "common") if kind in same)
+        found.append(
+            Build(
+                release,
+                kernel.version,
+                tuple(parts),
+                same.get("debug"),
+                headers if len(headers) == 2 else (),
+            )
+        )
     return sorted(found, key=lambda build: version_key(build.version))
+
+
+def _release_and_kind(name: str) -> tuple[str, str] | None:
+    """Return which kernel a package belongs to, and as what; None if to none."""
+    if common := _COMMON_HEADERS.match(name):
+        return common["short"] + FLAVOUR, "common"
+    match = _NAME.match(name)
+    if not match:
+        return None
+    return match["release"], "debug" if match["debug"] else match["kind"]
 
 
 def pick(known: Iterable[Build], wanted: str, *, debug: bool = False) -> Build:

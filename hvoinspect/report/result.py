@@ -18,7 +18,7 @@ import numpy as np
 
 from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
-from hvoinspect.target.kernelview import KernelView
+from hvoinspect.target.kernelview import KernelView, OwnWord
 from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
 from hvoinspect.vmemmap.checks import Finding
 from hvoinspect.vmemmap.pages import Encoding, PageClass
@@ -190,7 +190,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
             "path": kernel.source.path,
             "debug_info": list(kernel.source.debug_info),
         },
-        "kernel": _kernel(kernel.identity),
+        "kernel": kernel_json(kernel.identity),
         "encoding": _encoding(scan),
         "pages": {
             "total": total,
@@ -226,23 +226,13 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
 
     Nothing was read of the vmemmap, so all that page tables or struct pages would show is None.
     """
-    page = view.page
-    hvo: HvoKind | None = None if view.hvo_supported is None else "none"
-    if view.hvo_supported:
-        hvo = "shared_tail" if view.has_shared_tails else "fake_heads"
     return {
         "schema": SCHEMA,
         "version": __version__,
         "taken_at": taken.at.isoformat(timespec="seconds"),
         "source": {"kind": "kpageflags", "path": None, "debug_info": ["btf"]},
-        "kernel": _kernel(view.identity),
-        "encoding": {
-            "tail": _encoding_by_members(page, view.hvo_supported),
-            "field": page.compound_field,
-            "struct_page_bytes": page.size,
-            "hvo": hvo,
-            "hvo_enabled": view.hvo_enabled,
-        },
+        "kernel": kernel_json(view.kernel.identity),
+        "encoding": own_encoding(view.kernel),
         "pages": {
             "total": view.head + view.tail + view.single,
             "head": view.head,
@@ -305,12 +295,27 @@ def exit_status(result: ScanResult, *, strict: bool = False) -> ExitStatus:
     return ExitStatus.OK
 
 
-def _kernel(identity: Identity) -> KernelJson:
+def kernel_json(identity: Identity) -> KernelJson:
+    """Return which kernel it is, as every result says it."""
     return {
         "release": identity.release,
         "build_id": identity.build_id,
         "arch": identity.arch,
         "page_size": identity.page_size,
+    }
+
+
+def own_encoding(kernel: OwnWord) -> EncodingJson:
+    """Return the encoding of a running kernel, by its types and sysctl alone."""
+    hvo: HvoKind | None = None if kernel.hvo_supported is None else "none"
+    if kernel.hvo_supported:
+        hvo = "shared_tail" if kernel.has_shared_tails else "fake_heads"
+    return {
+        "tail": _encoding_by_members(kernel.page, kernel.hvo_supported),
+        "field": kernel.page.compound_field,
+        "struct_page_bytes": kernel.page.size,
+        "hvo": hvo,
+        "hvo_enabled": kernel.hvo_enabled,
     }
 
 

@@ -39,7 +39,7 @@ class Page:
             for line in console.render_lines(
                 _that_fits(part, console, options), options, pad=False
             ):
-                yield from _trimmed(line)
+                yield from trimmed(line)
                 yield Segment.line()
 
     def _parts(self) -> Iterator[Sequence[RenderableType]]:
@@ -73,7 +73,7 @@ def _that_fits(
     return forms[-1]
 
 
-def _trimmed(line: Sequence[Segment]) -> list[Segment]:
+def trimmed(line: Sequence[Segment]) -> list[Segment]:
     """Return `line` without the spaces at its end."""
     kept = list(line)
     while kept and not kept[-1].text.rstrip(" "):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from hvoinspect.target.page_layout import learn_page_layout
 COMPOUND_HEAD, COMPOUND_TAIL, HUGE, NO_PAGE = 1 << 15, 1 << 16, 1 << 17, 1 << 20
 """Bits of /proc/kpageflags; NO_PAGE is set for holes and for offline memory."""
 
+NT_GNU_BUILD_ID = 3
+"""include/linux/build-id.h has it as BUILD_ID."""
+
 READ_WORDS = 1 << 17
 """Words of one read: 1 MiB."""
 
@@ -43,8 +47,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class KernelView:
-    """What a running kernel tells of itself. `head`, `tail`, `single` count struct pages."""
+class OwnWord:
+    """What a running kernel is, by its own word."""
 
     identity: Identity
     page: StructPage
@@ -52,6 +56,13 @@ class KernelView:
     hvo_supported: bool | None
     """None where neither the sysctl nor the types can tell."""
     hvo_enabled: bool | None
+
+
+@dataclass(frozen=True)
+class KernelView:
+    """What a running kernel tells of its pages. `head`, `tail`, `single` count struct pages."""
+
+    kernel: OwnWord
     head: int
     tail: int
     single: int
@@ -65,12 +76,26 @@ def look(
 
     Raises HvoinspectError if /proc/kpageflags or the kernel's BTF cannot be read.
     """
+    kernel = identify(root)
+    head, tail, single = _count(root / "proc/kpageflags", _spanned_pages(root), progress)
+    return KernelView(
+        kernel=kernel,
+        head=head,
+        tail=tail,
+        single=single,
+        pools=tuple(_pools(root / "sys/devices/system/node", root / "sys/kernel/mm/hugepages")),
+    )
+
+
+def identify(root: Path = Path("/")) -> OwnWord:
+    """Return what the running kernel is; nobody's memory is read, and anyone may ask.
+
+    Raises HvoinspectError if the kernel's BTF cannot be read.
+    """
     prog = Program(drgn.Platform(drgn.host_platform.arch))
     btf = Btf.parse(read_btf(root / "sys/kernel/btf/vmlinux"))
     register_types(prog, btf)
     facts = Facts(prog, {}, "btf")
-    page = learn_page_layout(facts)
-    head, tail, single = _count(root / "proc/kpageflags", _spanned_pages(root), progress)
     sysctls = root / "proc/sys/vm"
     enabled = _read_text(sysctls / "hugetlb_optimize_vmemmap")
     # The sysctl exists iff CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP (mm/hugetlb_vmemmap.c); where
@@ -78,17 +103,32 @@ def look(
     supported = None if enabled is None and not sysctls.is_dir() else enabled is not None
     shared = facts.member("zone", "vmemmap_tails") is not None
     uname = os.uname()
-    return KernelView(
-        identity=Identity(uname.release, None, uname.machine, os.sysconf("SC_PAGE_SIZE")),
-        page=page,
+    build_id = read_build_id(root)
+    return OwnWord(
+        identity=Identity(uname.release, build_id, uname.machine, os.sysconf("SC_PAGE_SIZE")),
+        page=learn_page_layout(facts),
         has_shared_tails=shared,
         hvo_supported=shared or supported,
         hvo_enabled={"0": False, "1": True}.get(enabled or ""),
-        head=head,
-        tail=tail,
-        single=single,
-        pools=tuple(_pools(root / "sys/devices/system/node", root / "sys/kernel/mm/hugepages")),
     )
+
+
+def read_build_id(root: Path = Path("/")) -> str | None:
+    """Return the running kernel's build-id, or None: of the ELF notes in /sys/kernel/notes."""
+    try:
+        notes = (root / "sys/kernel/notes").read_bytes()
+    except OSError:
+        return None
+    at = 0
+    while at + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("=III", notes, at)
+        name = at + 12
+        desc = name + (name_size + 3) // 4 * 4
+        if (notes[name : name + name_size], kind) == (b"GNU\0", NT_GNU_BUILD_ID):
+            found = notes[desc : desc + size]
+            return found.hex() if found and len(found) == size else None
+        at = desc + (size + 3) // 4 * 4
+    return None
 
 
 def read_kpageflags(pfn: int, path: Path = Path("/proc/kpageflags")) -> int | None:

@@ -31,6 +31,12 @@ LISTS = "\n".join(
         stanza("linux-modules-7.2.1+deb13-cloud-amd64", "7.2.1-1"),
         stanza("linux-base-7.2.1+deb13-cloud-amd64", "7.2.1-1"),
         stanza("linux-image-7.2.1+deb13-cloud-amd64-dbg", "7.2.1-1"),
+        stanza("linux-headers-7.2.1+deb13-cloud-amd64", "7.2.1-1"),
+        stanza("linux-headers-7.2.1+deb13-amd64", "7.2.1-1"),
+        stanza("linux-headers-7.2.1+deb13-common", "7.2.1-1"),
+        stanza("linux-headers-6.12.9+deb13-cloud-amd64", "6.12.9-1"),
+        stanza("linux-headers-6.1.0-10-cloud-amd64", "6.1.38-1"),
+        stanza("linux-headers-6.1.0-10-common", "6.1.37-1"),
         "Package: linux-image-9.9.9-cloud-amd64\nVersion: 9.9.9-1\n",
     ]
 )
@@ -65,6 +71,14 @@ def test_parts_of_a_kernel(known: list[Build]) -> None:
     assert names("6.12") == ["linux-image"]
     assert names("7.0") == ["linux-binary"]
     assert names("7.2") == ["linux-binary", "linux-modules", "linux-base"]
+
+
+def test_headers_are_both_parts_of_one_version_or_none(known: list[Build]) -> None:
+    assert [p.exact for p in pick(known, "7.2").headers] == [
+        "linux-headers-7.2.1+deb13-cloud-amd64=7.2.1-1",
+        "linux-headers-7.2.1+deb13-common=7.2.1-1",
+    ]
+    assert [pick(known, wanted).headers for wanted in ("6.1", "6.12", "7.0")] == [()] * 3
 
 
 def test_debug_means_the_newest_that_has_it(known: list[Build]) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
-from hvoinspect.target.kernelview import KernelView, Pool
+from hvoinspect.target.kernelview import KernelView, OwnWord, Pool
 from hvoinspect.target.layout import Hvo, Identity, Kernel
 from hvoinspect.vmemmap.scan import Scan, scan
 from tests.madeup import COMPOUND, ORDER_1G, ORDER_2M, SECTION_PAGES, WRITABLE, Machine, Tail
@@ -86,11 +86,13 @@ def view(
 ) -> KernelView:
     """A kernel's own view, as of a host whose /proc/kcore is forbidden."""
     return KernelView(
-        identity=Identity("7.1.0-made-up", None, "x86_64", 4096),
-        page=Machine((0,)).kernel().page,
-        has_shared_tails=shared,
-        hvo_supported=supported,
-        hvo_enabled=enabled,
+        kernel=OwnWord(
+            identity=Identity("7.1.0-made-up", None, "x86_64", 4096),
+            page=Machine((0,)).kernel().page,
+            has_shared_tails=shared,
+            hvo_supported=supported,
+            hvo_enabled=enabled,
+        ),
         head=10,
         tail=500,
         single=1000,

@@ -355,7 +355,8 @@ class TestSituations:
     ) -> None:
         """A struct page of no power of two cannot be masked, and an old one never was."""
         seen = view()
-        seen = replace(seen, page=replace(seen.page, size=size, compound_field=field))
+        page = replace(seen.kernel.page, size=size, compound_field=field)
+        seen = replace(seen, kernel=replace(seen.kernel, page=page))
         assert own(seen)["encoding"]["tail"] == "pointer"
 
 

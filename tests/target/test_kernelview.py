@@ -65,6 +65,10 @@ def pool(folder: Path, kib: int, total: str, free: str) -> None:
     put(folder / f"hugepages-{kib}kB/free_hugepages", free.encode())
 
 
+def build_id_note(build_id: bytes) -> bytes:
+    return struct.pack("<III", 4, len(build_id), 3) + b"GNU\0" + build_id
+
+
 def counts(view: KernelView) -> tuple[int, int, int]:
     return view.head, view.tail, view.single
 
@@ -126,25 +130,25 @@ class TestHvo:
     ) -> None:
         put(root / "proc/sys/vm/hugetlb_optimize_vmemmap", text)
         view = look(root)
-        assert view.hvo_enabled is enabled
-        assert view.hvo_supported is True
+        assert view.kernel.hvo_enabled is enabled
+        assert view.kernel.hvo_supported is True
 
     def test_sysctls_without_it_are_of_a_kernel_without_hvo(self, root: Path) -> None:
         (root / "proc/sys/vm/hugetlb_optimize_vmemmap").unlink()
         view = look(root)
-        assert (view.hvo_supported, view.hvo_enabled) == (False, None)
+        assert (view.kernel.hvo_supported, view.kernel.hvo_enabled) == (False, None)
 
     def test_no_sysctls_at_all_say_nothing(self, root: Path) -> None:
         (root / "proc/sys/vm/hugetlb_optimize_vmemmap").unlink()
         (root / "proc/sys/vm").rmdir()
         view = look(root)
-        assert (view.hvo_supported, view.hvo_enabled) == (None, None)
+        assert (view.kernel.hvo_supported, view.kernel.hvo_enabled) == (None, None)
 
     def test_zones_with_shared_tails_have_it_whatever_the_sysctls(self, root: Path) -> None:
         (root / "proc/sys/vm/hugetlb_optimize_vmemmap").unlink()
         put(root / "sys/kernel/btf/vmlinux", kernel_btf(shared_tails=True))
         view = look(root)
-        assert (view.hvo_supported, view.has_shared_tails) == (True, True)
+        assert (view.kernel.hvo_supported, view.kernel.has_shared_tails) == (True, True)
 
 
 class TestPools:
@@ -177,12 +181,24 @@ class TestPools:
 
 class TestIdentity:
     def test_it_is_the_running_kernels(self, root: Path) -> None:
-        identity = look(root).identity
+        identity = look(root).kernel.identity
         assert (identity.release, identity.arch) == (os.uname().release, os.uname().machine)
         assert identity.build_id is None
 
+    def test_its_build_id_is_in_its_elf_notes(self, root: Path) -> None:
+        """After others, whose names and contents are padded to 4 bytes each."""
+        linux = struct.pack("<III", 6, 5, 0x101) + b"Linux\0\0\0" + b"abcde\0\0\0"
+        xen = struct.pack("<III", 4, 0, 3) + b"Xen\0"
+        put(root / "sys/kernel/notes", linux + xen + build_id_note(bytes(range(20))))
+        assert look(root).kernel.identity.build_id == bytes(range(20)).hex()
+
+    @pytest.mark.parametrize("cut", range(0, 36, 5))
+    def test_notes_that_are_cut_short_name_no_wrong_build(self, root: Path, cut: int) -> None:
+        put(root / "sys/kernel/notes", build_id_note(b"\x77" * 20)[:cut])
+        assert look(root).kernel.identity.build_id is None
+
     def test_struct_page_is_read_off_its_types(self, root: Path) -> None:
-        page = look(root).page
+        page = look(root).kernel.page
         assert (page.size, page.compound_field) == (64, "compound_head")
 
 
