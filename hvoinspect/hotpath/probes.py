@@ -105,7 +105,7 @@ class BpfProgram:
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                table[table.Key(0)] = table.Leaf(handle)
+                table[0] = handle  # nothing but a plain number is taken for a descriptor
             finally:
                 os.close(handle)
         except Exception as error:  # bcc raises bare ones
