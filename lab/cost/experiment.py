@@ -22,8 +22,9 @@ CALIBRATION = Operation(CALIBRATE, 50_000, "a loop of known length")
 
 # In the guest. The program's own pages must not come over virtiofs while it is measured.
 _HERE = "/tmp/cost"  # noqa: S108 - the guest's
-_FILES = f"{_HERE}/ramfs"
-_INSTALL = f"mkdir -p {_FILES} && mount -t ramfs ramfs {_FILES} && cp workload {_HERE}"
+FILES = f"{_HERE}/ramfs"
+PROGRAM = f"{_HERE}/workload"
+_INSTALL = f"mkdir -p {FILES} && mount -t ramfs ramfs {FILES} && cp workload {_HERE}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +121,6 @@ def check_hvo(guest: Guest) -> None:
 
 
 def _measure(guest: Guest, operation: Operation) -> Measured:
-    command = [f"{_HERE}/workload", "-f", _FILES, "measure"]
+    command = [PROGRAM, "-f", FILES, "measure"]
     said = guest.run([*command, operation.name, str(operation.pages), str(TIMES)], cwd="/")
     return parse(said.stdout)
