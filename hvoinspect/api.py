@@ -14,7 +14,7 @@ import numpy as np
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.hotpath.outcome import counts_of, run_of
-from hvoinspect.hotpath.plan import Plan, Wish, choose
+from hvoinspect.hotpath.plan import Plan, Wish, check_root, choose
 from hvoinspect.hotpath.record import Work, record
 from hvoinspect.hotpath.run import Count, Run
 from hvoinspect.hotpath.workload import Command, Request, stoppable
@@ -95,6 +95,7 @@ def record_hot_path(wish: Wish, request: Request, watch: Watch | None = None) ->
     `watch` sees the counts as they grow. SIGINT, SIGTERM and SIGHUP end it early, and what was
     counted so far is returned; call it in the main thread. Raises HvoinspectError.
     """
+    check_root()
     told = kernelview.identify()
     kernel, encoding = kernel_json(told.identity), own_encoding(told)
     with contextlib.ExitStack() as stack:
@@ -121,6 +122,9 @@ def record_hot_path(wish: Wish, request: Request, watch: Watch | None = None) ->
         "command": list(request.command) or None,
         "status": command.status if command else None,
         "asked": request.seconds,
+        "pid": wish.only.process,
+        "cgroup": str(wish.only.cgroup) if wish.only.cgroup else None,
+        "command_only": request.command_only or None,
         "units": request.units,
         "unit": request.unit,
     }

@@ -12,8 +12,8 @@ from typing import Protocol
 class Filter:
     """Whose hits count: everybody's, one process's, or those of the tasks below a cgroup.
 
-    `process` is a thread group's number in the first PID namespace; 0 is one that is not known
-    yet. `cgroup` is a folder of cgroup v2.
+    `process` is a thread group's number in the first PID namespace, `cgroup` a folder of
+    cgroup v2.
     """
 
     process: int | None = None
@@ -41,9 +41,6 @@ class Counter(Protocol):
 
         Raises HvoinspectError if nothing at all can be probed here.
         """
-
-    def count_only(self, process: int) -> None:
-        """Say now which process `Filter.process` meant."""
 
     def read(self) -> Mapping[int, int]:
         """Return the hits since `attach`, of all addresses that were ever attached."""

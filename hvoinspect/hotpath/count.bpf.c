@@ -1,16 +1,13 @@
-// Counts how often each probed address is reached. One program serves all probes.
-#include <uapi/linux/ptrace.h>
-
-BPF_PERCPU_HASH(hits, u64, u64, MAX_ADDRESSES);
+// Counts how often each probe is hit. One program serves all probes; each has its index for a cookie.
+BPF_PERCPU_ARRAY(hits, u64, MAX_ADDRESSES);
 // filter.bpf.c comes in here.
 
-int count(struct pt_regs *context)
+int count(void *context)
 {
-    // Every address is in the map before it is probed; what is not, is not counted.
-    u64 address = PT_REGS_IP(context) - AHEAD;
-    u64 *number = hits.lookup(&address);
+	int index = bpf_get_attach_cookie(context);
+	u64 *number = hits.lookup(&index);
 
-    if (number && is_wanted())
-        (*number)++;
-    return 0;
+	if (number && is_wanted())
+		(*number)++;
+	return 0;
 }

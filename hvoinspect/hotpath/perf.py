@@ -1,4 +1,4 @@
-"""The two system calls behind a count: perf_event_open(2), and of bpf(2) the switch of statistics.
+"""The two system calls behind a count: perf_event_open(2), and what bcc lacks of bpf(2).
 
 Whatever is opened here ends with its file descriptor, so also when this process is killed. That is
 why probes are not attached through bcc: where the kernel refuses one, bcc goes on to write it to
@@ -25,7 +25,10 @@ _PERF_EVENT_OPEN = {"x86_64": 298}
 _BPF = {"x86_64": 321}
 # riscv64, loongarch64 and arm64 share one table of numbers, include/uapi/asm-generic/unistd.h.
 _GENERIC_PERF_EVENT_OPEN, _GENERIC_BPF = 241, 280
-_BPF_ENABLE_STATS = 32
+_BPF_LINK_CREATE, _BPF_ENABLE_STATS = 28, 32
+_BPF_PERF_EVENT = 41
+_LINK = struct.Struct("=IIIIQ")
+"""Of `union bpf_attr`, its `link_create` with `perf_event.bpf_cookie`; include/uapi/linux/bpf.h."""
 _FD_CLOEXEC = 1 << 3
 _EXCLUDE_IDLE, _FREQ = 1 << 7, 1 << 10
 _SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF, _IOW('$', 8, __u32)
@@ -45,14 +48,20 @@ def kprobe_type(root: Path) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def attach_kprobe(pmu: int, address: int, program: int) -> int:
+def attach_kprobe(pmu: int, address: int, program: int, cookie: int) -> int:
     """Run the BPF program `program` at a kernel address, on all CPUs. Returns the descriptor.
 
-    Raises OSError with what the kernel says: EINVAL for what may not be probed.
+    The program finds `cookie` with bpf_get_attach_cookie(), since 82e6b1eee6a8 "bpf: Allow to
+    specify user-provided bpf_cookie for BPF perf links" (5.15). Raises OSError with what the kernel
+    says: EINVAL for what may not be probed.
     """
     # One event on one CPU is enough: the program runs wherever the probe is hit
     # (kprobe_perf_func() asks for events of its CPU only after it).
-    return _with_program(_open(pmu, config2=address, cpu=_a_cpu()), program)
+    event = _open(pmu, config2=address, cpu=_a_cpu())
+    try:
+        return _bpf(_BPF_LINK_CREATE, _LINK.pack(program, event, _BPF_PERF_EVENT, 0, cookie))
+    finally:
+        os.close(event)  # the link keeps it
 
 
 def attach_clock(kind: int, config: int, hertz: int, cpu: int, program: int) -> int:
@@ -60,9 +69,13 @@ def attach_clock(kind: int, config: int, hertz: int, cpu: int, program: int) -> 
 
     Raises OSError: ENOENT or EOPNOTSUPP where there is no such counter.
     """
-    return _with_program(
-        _open(kind, config=config, period=hertz, flags=_FREQ | _EXCLUDE_IDLE, cpu=cpu), program
-    )
+    event = _open(kind, config=config, period=hertz, flags=_FREQ | _EXCLUDE_IDLE, cpu=cpu)
+    try:
+        fcntl.ioctl(event, _SET_BPF, program)
+    except OSError:
+        os.close(event)
+        raise
+    return event
 
 
 def enable_stats() -> int:
@@ -71,9 +84,7 @@ def enable_stats() -> int:
     Since d46edd671a14 "bpf: Sharing bpf runtime stats with BPF_ENABLE_STATS" (5.8); unlike the
     sysctl kernel.bpf_stats_enabled it needs no restoring.
     """
-    attr = ctypes.create_string_buffer(128)  # its type is BPF_STATS_RUN_TIME, which is 0
-    number = _BPF.get(platform.machine(), _GENERIC_BPF)
-    return _checked(_libc.syscall(number, _BPF_ENABLE_STATS, attr, ctypes.c_uint(len(attr))))
+    return _bpf(_BPF_ENABLE_STATS, bytes(4))  # its type is BPF_STATS_RUN_TIME, which is 0
 
 
 def run_time(program: int) -> tuple[int, int, int]:
@@ -97,13 +108,9 @@ def _open(
     return _checked(_libc.syscall(number, attr, -1, cpu, -1, ctypes.c_ulong(_FD_CLOEXEC)))
 
 
-def _with_program(event: int, program: int) -> int:
-    try:
-        fcntl.ioctl(event, _SET_BPF, program)
-    except OSError:
-        os.close(event)
-        raise
-    return event
+def _bpf(command: int, attr: bytes) -> int:
+    number = _BPF.get(platform.machine(), _GENERIC_BPF)
+    return _checked(_libc.syscall(number, command, attr, ctypes.c_uint(len(attr))))
 
 
 def _a_cpu() -> int:

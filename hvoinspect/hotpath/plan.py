@@ -68,8 +68,7 @@ def choose(wish: Wish, build_id: str | None, tail: str | None, root: Path = Path
     `build_id` is the running kernel's, `tail` its encoding, "pointer" or "mask", or None if that is
     not known. Raises HvoinspectError if what is asked for cannot be had here.
     """
-    if os.geteuid() != 0:
-        raise HvoinspectError("only root may count in the kernel", "run it again with sudo")
+    check_root()
     notes: list[str] = []
     sites = _sites(wish, build_id, notes)
     functions = read_functions(root)
@@ -96,6 +95,12 @@ def choose(wish: Wish, build_id: str | None, tail: str | None, root: Path = Path
     return Plan(mode, counter, functions, forbidden, points, None, points.loops, tuple(notes))
 
 
+def check_root() -> None:
+    """Raise HvoinspectError if this user may not count at all."""
+    if os.geteuid() != 0:
+        raise HvoinspectError("only root may count in the kernel", "run it again with sudo")
+
+
 def _sites(wish: Wish, build_id: str | None, notes: list[str]) -> Sites | None:
     """Return the sites of the running kernel, None if they are not wanted or not to be had."""
     if wish.mode == "functions":
@@ -111,7 +116,7 @@ def _sites(wish: Wish, build_id: str | None, notes: list[str]) -> Sites | None:
     remedy = "make one with `hvoinspect hotpath sites -o FILE` and give it with --sites"
     if wish.mode == "sites":
         raise HvoinspectError(why, remedy)
-    notes.append(f"not by copies: {why}; {remedy}")
+    notes.append(f"the copies are not known: {why}; {remedy}")
     return None
 
 
@@ -147,7 +152,7 @@ def _counter(wish: Wish, keys: Mapping[int, object], root: Path, notes: list[str
             )
         return TracefsCounter(root)
     try:
-        return BpfCounter(list(keys), wish.only, root)
+        return BpfCounter(len(keys), wish.only, timed=wish.budget is not None, root=root)
     except HvoinspectError as error:
         if wish.backend == "bcc" or needs_bcc:
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -20,32 +19,28 @@ from hvoinspect.hotpath.backend import Cost, Filter
 
 SYSTEM_BCC = Path("/usr/lib/python3/dist-packages/bcc")
 """Where Debian's python3-bpfcc is, for the system's own Python."""
-ALIGNED_ENTRY = 4
-"""Bytes of x86's ENDBR64, behind which the kernel moves a probe of a function's first byte."""
-
 CLOSING_THREADS = 32
 """Measured under emulation: 290 probes are gone after 5 s, and after 25 s one by one."""
 
-_PROBE_AHEAD = {"x86_64": 1}
-"""How far PT_REGS_IP is behind the probe: the breakpoint's bytes (arch/x86/kernel/kprobes)."""
 # Headers of 6.19 and later use Microsoft's extensions of C, which clang must be told.
 _CFLAGS = ["-fms-extensions", "-Wno-microsoft-anon-tag", "-w"]
 _INSTALL = "install it with: sudo apt-get install python3-bpfcc"
 
 
 class BpfProgram:
-    """A program of this folder, compiled and loaded. `table` names its map of hits."""
+    """A program of this folder, compiled and loaded, with room for the hits of some addresses.
 
-    def __init__(self, name: str, kind: str, addresses: int, only: Filter) -> None:
+    `timed`: the kernel measures how long it takes, which takes time of its own.
+    """
+
+    def __init__(
+        self, name: str, kind: str, addresses: int, only: Filter, *, timed: bool = False
+    ) -> None:
         bcc = import_bcc()
         check_headers()
         here = Path(__file__).parent
         text = (here / "filter.bpf.c").read_text() + (here / f"{name}.bpf.c").read_text()
-        flags = [
-            *_CFLAGS,
-            f"-DMAX_ADDRESSES={addresses}",
-            f"-DAHEAD={_PROBE_AHEAD.get(platform.machine(), 0)}",
-        ]
+        flags = [*_CFLAGS, f"-DMAX_ADDRESSES={addresses}"]
         if only.process is not None:
             flags.append("-DONLY_PROCESS")
         if only.cgroup is not None:
@@ -59,25 +54,17 @@ class BpfProgram:
         self.hits: Any = self._bpf[b"hits"]
         self._closed = False
         self._stats: int | None = None
-        with contextlib.suppress(OSError):
-            self._stats = perf.enable_stats()
-        if only.process:
-            self.count_only(only.process)
+        if timed:
+            with contextlib.suppress(OSError):
+                self._stats = perf.enable_stats()
+        if only.process is not None:
+            wanted = self._bpf[b"wanted"]
+            wanted[wanted.Key(0)] = wanted.Leaf(only.process)
         if only.cgroup is not None:
             self._let_in(only.cgroup)
 
-    def count_only(self, process: int) -> None:
-        """Count the hits of this process only."""
-        wanted = self._bpf[b"wanted"]
-        wanted[wanted.Key(0)] = wanted.Leaf(process)
-
-    def read(self, addresses: Iterable[int]) -> dict[int, int]:
-        """Return the hits at each address, of all CPUs."""
-        table = self.hits
-        return {address: int(sum(table[table.Key(address)])) for address in addresses}
-
-    def read_all(self) -> dict[int, int]:
-        """Return the hits at all addresses that were hit."""
+    def read(self) -> dict[int, int]:
+        """Return the hits by key, or index, of all CPUs."""
         return {key.value: int(sum(leaf)) for key, leaf in self.hits.items()}
 
     def cost(self) -> Cost | None:
@@ -120,30 +107,28 @@ class BpfCounter:
 
     name = "bcc"
 
-    def __init__(self, addresses: Sequence[int], only: Filter, root: Path = Path("/")) -> None:
+    def __init__(
+        self, most: int, only: Filter, *, timed: bool = False, root: Path = Path("/")
+    ) -> None:
+        """Make room for `most` addresses."""
         pmu = perf.kprobe_type(root)
         if pmu is None:
             raise no_kprobes()
         self._pmu = pmu
-        self._events: dict[int, int] = {}
-        self._counted: list[int] = []
-        self._known = frozenset(addresses)
-        keys = self._known | {address + ALIGNED_ENTRY for address in self._known}
-        self._program = BpfProgram("count", "KPROBE", len(keys) + 1, only)
-        try:
-            self._fill(keys)
-        except BaseException:
-            self._program.close()
-            raise
+        self._links: dict[int, int] = {}
+        self._counted: dict[int, int] = {}
+        self._program = BpfProgram("count", "KPROBE", max(most, 1), only, timed=timed)
 
     def attach(self, addresses: Sequence[int]) -> Mapping[int, str]:
         """See `backend.Counter`."""
         allow_files(len(addresses))
         refused = {}
-        for address in addresses:
+        for index, address in enumerate(addresses):
             try:
-                self._events[address] = perf.attach_kprobe(self._pmu, address, self._program.fd)
-                self._counted.append(address)
+                self._links[address] = perf.attach_kprobe(
+                    self._pmu, address, self._program.fd, index
+                )
+                self._counted[address] = index
             except OSError as error:
                 if error.errno in (errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE):
                     self.close()
@@ -154,29 +139,17 @@ class BpfCounter:
                 refused[address] = f"{error.strerror} ({errno.errorcode.get(error.errno or 0)})"
         return refused
 
-    def count_only(self, process: int) -> None:
-        """See `backend.Counter`."""
-        self._program.count_only(process)
-
     def read(self) -> Mapping[int, int]:
         """See `backend.Counter`."""
-        moved = {
-            address: address + ALIGNED_ENTRY
-            for address in self._counted
-            if address + ALIGNED_ENTRY not in self._known
-        }
-        hits = self._program.read([*self._counted, *moved.values()])
-        return {
-            address: hits[address] + (hits[moved[address]] if address in moved else 0)
-            for address in self._counted
-        }
+        hits = self._program.read()
+        return {address: hits[index] for address, index in self._counted.items()}
 
     def detach(self, addresses: Iterable[int]) -> None:
         """See `backend.Counter`."""
-        events = [self._events.pop(address) for address in addresses if address in self._events]
+        links = [self._links.pop(address) for address in addresses if address in self._links]
         # The kernel waits for all CPUs at each; many at once wait together.
         with ThreadPoolExecutor(CLOSING_THREADS) as threads:
-            list(threads.map(os.close, events))
+            list(threads.map(os.close, links))
 
     def cost(self) -> Cost | None:
         """See `backend.Counter`."""
@@ -188,14 +161,8 @@ class BpfCounter:
 
     def close(self) -> None:
         """See `backend.Counter`."""
-        self.detach(list(self._events))
+        self.detach(list(self._links))
         self._program.close()
-
-    def _fill(self, keys: Iterable[int]) -> None:
-        table = self._program.hits
-        nothing = table.Leaf()
-        for key in keys:
-            table[table.Key(key)] = nothing
 
 
 def import_bcc() -> Any:

@@ -44,13 +44,9 @@ class Sampler:
         self.clock = self._start()
         return {}
 
-    def count_only(self, process: int) -> None:
-        """See `backend.Counter`."""
-        self._program.count_only(process)
-
     def read(self) -> Mapping[int, int]:
         """Return the samples at each instruction of the kernel, and all of them under 0."""
-        return self._program.read_all()
+        return self._program.read()
 
     def detach(self, addresses: Iterable[int]) -> None:
         """See `backend.Counter`: samples cost the same wherever they are taken."""

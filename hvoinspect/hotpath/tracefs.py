@@ -83,10 +83,6 @@ class TracefsCounter:
             guardian.write(self._instance / "events" / self._group / "enable", "1")
         return refused
 
-    def count_only(self, process: int) -> None:
-        """See `backend.Counter`: kprobe_profile counts everybody's hits."""
-        raise NotImplementedError
-
     def read(self) -> Mapping[int, int]:
         """See `backend.Counter`."""
         profile = self._profile()

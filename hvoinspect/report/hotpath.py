@@ -22,7 +22,7 @@ _WHAT: dict[Mode, str] = {"sites": "hits", "functions": "calls", "sample": "samp
 _HOW = {
     "sites": "every run of an inlined copy",
     "functions": "calls of the functions that have copies",
-    "sample": "samples inside the copies",
+    "sample": "samples of the CPUs",
 }
 
 
@@ -47,15 +47,16 @@ def live_view(
 def exit_status(run: Run) -> ExitStatus:
     """Return what a recording exits with.
 
-    1 if the command failed; 4 if what is reported is less than what was asked for: it was cut
-    short, or probes were given up to keep to the budget. What the kernel does not let anyone probe
+    1 if the command failed; 4 if what is reported is less than what was asked for: a signal cut
+    it short, or probes were given up to keep to the budget. What the kernel lets nobody probe
     is named in the coverage, and is no failure.
     """
     workload, coverage = run.workload, run.coverage
     if workload.get("command") and workload.get("ended") == "command" and workload.get("status"):
         return ExitStatus.FINDINGS
-    asked = "command" if workload.get("command") else "time" if workload.get("asked") else None
-    if coverage.get("detached") or (asked and workload.get("ended") != asked):
+    asked = {"command": workload.get("command"), "time": workload.get("asked")}
+    ends = [end for end, wanted in asked.items() if wanted]
+    if coverage.get("detached") or (ends and workload.get("ended") not in ends):
         return ExitStatus.PARTIAL
     return ExitStatus.OK
 
@@ -90,10 +91,10 @@ def _table(mode: Mode, counts: Sequence[Count], seconds: float, *, ascii_only: b
         Column("function", overflow="fold", ratio=1),
         *([] if mode == "functions" else [Column("helper", overflow="fold")]),
         Column(_WHAT[mode], justify="right", no_wrap=True),
-        Column("a second", justify="right", no_wrap=True),
+        Column(f"{_WHAT[mode]}/s", justify="right", no_wrap=True),
         box=None,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 2, 0, 0),
         header_style="dim",
         expand=True,
     )
@@ -132,7 +133,7 @@ def _per_unit(run: Run, total: int) -> str:
 
 def _coverage(run: Run) -> Iterator[str]:
     coverage: dict[str, Any] = run.coverage
-    what = "functions" if run.mode == "functions" else "copies"
+    what = "copies" if any(count.helper for count in run.counts) else "functions"
     yield f"{coverage['attached']:,} of {coverage['sites']:,} {what} counted."
     reasons = Counter(str(item["reason"]) for item in coverage["refused"])
     for reason, number in reasons.most_common():

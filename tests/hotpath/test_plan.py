@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,15 +30,15 @@ SITES = Sites(
 class NoBcc:
     """In place of the counter by bcc, where it is not installed."""
 
-    def __init__(self, *_arguments: Any) -> None:
+    def __init__(self, *_arguments: Any, **_options: Any) -> None:
         raise HvoinspectError("no bcc here", "install it")
 
 
 class Fake:
-    """In place of a counter; it remembers what it was made for."""
+    """In place of a counter."""
 
-    def __init__(self, addresses: Sequence[int] = (), only: Any = None, *_: Any) -> None:
-        self.addresses, self.only = addresses, only
+    def __init__(self, *_arguments: Any, timed: bool = False, **_options: Any) -> None:
+        self.timed = timed
 
 
 @pytest.fixture
@@ -105,6 +104,14 @@ class TestChoice:
         sites = None if mode == "functions" else sites_file
         assert chosen(Wish(mode=mode, sites=sites), root)[0] == mode
         assert choose(Wish(mode=mode, sites=sites), BUILD_ID, "mask", root).notes == ()
+
+    @pytest.mark.parametrize("budget", [None, 1.0])
+    def test_only_a_budget_lets_the_kernel_take_the_time(
+        self, root: Path, budget: float | None
+    ) -> None:
+        """Timing each hit takes more than counting it does."""
+        counter: Any = choose(Wish(budget=budget), BUILD_ID, "mask", root).counter
+        assert counter.timed is (budget is not None)
 
 
 class TestRefused:

@@ -40,9 +40,6 @@ class FakeCounter:
         self.while_attaching()
         return {REFUSED: "Invalid argument"} if REFUSED in addresses else {}
 
-    def count_only(self, process: int) -> None:
-        pass
-
     def read(self) -> Mapping[int, int]:
         now = dict(self.hits)
         for address in self.attached:

@@ -114,7 +114,9 @@ class TestExitStatus:
             ({"command": ["x"], "status": 0, "ended": "command"}, 0),
             ({"command": ["x"], "status": 3, "ended": "command"}, 1),
             ({"command": ["x"], "status": -9, "ended": "command"}, 1),
-            ({"command": ["x"], "status": -15, "ended": "time"}, 4),
+            ({"command": ["x"], "status": -15, "ended": "time"}, 0),
+            ({"command": ["x"], "status": -15, "ended": "SIGINT"}, 4),
+            ({"command": ["x"], "status": -15, "asked": None, "ended": "SIGHUP"}, 4),
         ],
     )
     def test_it_is_of_how_it_ended(self, workload: dict[str, object], status: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,12 +29,24 @@ by a signal, or probes given up to keep to the budget.
 _path = click.Path(path_type=Path)
 
 
+class _Number(click.FloatRange):
+    """A number in a range; click lets "nan" into any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
 @click.command(epilog=EPILOG, context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option(
     "-d",
     "--duration",
-    type=click.FloatRange(min=0, min_open=True, max=30 * 86400),
+    type=_Number(min=0, min_open=True, max=30 * 86400),
     metavar="SECONDS",
     help="Count so long, or until COMMAND ends; without either, until Ctrl-C.",
 )
@@ -58,13 +72,13 @@ _path = click.Path(path_type=Path)
 @click.option("--command-only", is_flag=True, help="COMMAND's own process only.")
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0, min_open=True, max=100),
+    type=_Number(min=0, min_open=True, max=100),
     metavar="PERCENT",
     help="Give up the hottest probes where counting takes more of one CPU than this.",
 )
 @click.option(
     "--units",
-    type=click.FloatRange(min=0, min_open=True, max=1e18),
+    type=_Number(min=0, min_open=True, max=1e18),
     metavar="N",
     help="How many units of work COMMAND does, for hits a unit.",
 )
