@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from lab.cost import experiment, figures, workload
+from lab.cost.hits import count
 from lab.errors import LabError
 from lab.kernels import Cache
 
@@ -35,6 +36,9 @@ Examples:
 @click.option(
     "--repeat", type=click.IntRange(1, 20), default=1, show_default=True, help="Boots of a guest."
 )
+@click.option(
+    "--hits", is_flag=True, help="Also count how often compound_head() runs; takes far longer."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
 @click.option(
@@ -48,6 +52,7 @@ def cost(
     hvo: str,
     chosen: tuple[str, ...],
     repeat: int,
+    hits: bool,
     as_json: bool,
     markdown: bool,
     output: Path | None,
@@ -58,6 +63,10 @@ def cost(
     clock counts instructions, and does each operation with N pages and with 2 N, so that what is
     done once falls out. It refuses to report where a loop of known length is not counted exactly.
     Instructions are not time.
+
+    With --hits the recorder of `hvoinspect hotpath` counts, in one more guest a kernel, the runs of
+    compound_head() a page; where the lab has no vmlinux with DWARF (`lab fetch --debug`), calls of
+    the functions that have it.
     """
     if as_json and markdown:
         raise click.UsageError("--json and --markdown are two forms: choose one")
@@ -69,7 +78,7 @@ def cost(
         kernels = tuple(dict.fromkeys(names or KERNELS))
         for name in kernels:
             Cache().get(name, say=lambda text: click.echo(f"lab: {text}", err=True))
-        costs = _measure(kernels, _SIDES[hvo], program, operations, repeat)
+        costs = _measure(kernels, _SIDES[hvo], program, operations, repeat, hits=hits)
     result = json.dumps(figures.to_json(costs, operations, experiment.ARGUMENTS)) + "\n"
     if output is not None:
         _write(output, result)
@@ -99,15 +108,14 @@ def _measure(
     program: Path,
     operations: tuple[workload.Operation, ...],
     boots: int,
+    *,
+    hits: bool,
 ) -> list[figures.Cost]:
-    places = [experiment.Place(kernel, on) for kernel in kernels for on in sides]
-    steps = len(places) * boots * (1 + len(operations))
-    costs = []
+    guests = len(kernels) * (len(sides) * boots + hits)
     now = ""
-
     with click.progressbar(
-        range(steps),
-        label=f"lab: {len(places) * boots} guests",
+        range(guests * (1 + len(operations))),
+        label=f"lab: {guests} guests",
         file=sys.stderr,
         item_show_func=lambda _: now,
         width=12,
@@ -118,8 +126,21 @@ def _measure(
             now = doing
             bar.update(1)
 
-        for place in places:
-            costs += experiment.costs(place, program, operations, boots=boots, started=started)
+        costs = []
+        for kernel in kernels:
+            places = [experiment.Place(kernel, on) for on in sides]
+            found = [
+                cost
+                for place in places
+                for cost in experiment.costs(
+                    place, program, operations, boots=boots, started=started
+                )
+            ]
+            if hits:
+                # HVO changes what a hit costs, not how many there are.
+                counted = count(places[-1], program, operations, started)
+                found = figures.with_hits(found, counted)
+            costs += found
     return costs
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from lab.cost.workload import Operation
@@ -14,6 +14,28 @@ T = TypeVar("T")
 
 SCHEMA = "hvoinspect.lab.cost/1"
 
+_COPIES = "_compound_head"
+_WORDS = {"sites": "runs", "functions": "calls", "sample": "samples"}
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What a recorder counted of one operation on one kernel, a page.
+
+    In mode "sites" `counts` says how often a helper's copies in a function ran, in mode "functions"
+    how often a function with copies was called, with "" for the helper.
+    """
+
+    operation: str
+    mode: str
+    counts: dict[tuple[str, str], float]
+
+    @property
+    def per_page(self) -> float:
+        """Runs of compound_head() a page; in mode "functions", calls."""
+        wanted = _COPIES if self.mode == "sites" else ""
+        return sum(hits for (_, helper), hits in self.counts.items() if helper == wanted)
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -21,8 +43,8 @@ class Cost:
 
     `kernel` is the name that was asked for, `boots` what each boot of the guest gave, `spread` how
     far apart the repetitions of a boot were, at most. `pages` is the larger number that was
-    measured, `compound` how many of them were in folios of more than one page. `hits` are those
-    a page that a recorder counted in a guest of its own, if one did.
+    measured, `compound` how many of them were in folios of more than one page. `hits` is what a
+    recorder counted in a guest of its own, if one did.
     """
 
     operation: str
@@ -33,7 +55,7 @@ class Cost:
     spread: float
     pages: int
     compound: int | None
-    hits: float | None = None
+    hits: Hits | None = None
 
     @property
     def per_page(self) -> float:
@@ -68,6 +90,12 @@ class Table:
         return f"{rounded:+.1f}" if self.signed and rounded else f"{rounded:.1f}"
 
 
+def with_hits(costs: Iterable[Cost], hits: Iterable[Hits]) -> list[Cost]:
+    """Return one kernel's costs with the hits of their operations."""
+    of = {one.operation: one for one in hits}
+    return [replace(cost, hits=of[cost.operation]) for cost in costs]
+
+
 def tables(costs: Sequence[Cost]) -> list[Table]:
     """Return all tables that these costs have something for."""
     kernels = _unique(cost.kernel for cost in costs)
@@ -100,9 +128,40 @@ def tables(costs: Sequence[Cost]) -> list[Table]:
         ]
         title = f"From kernel to kernel, HVO {_side(hvo)}"
         made.append(Table(title, stepped, tuple(rows), signed=True))
-    if any(cost.hits is not None for cost in costs):
-        made.append(Table("Hits a page", places, of(lambda cost: cost.hits)))
+    if counted := [kernel for kernel in kernels if found[names[0], kernel, sides[-1]].hits]:
+        made.append(_beside_hits(found, names, counted, steps, sides[-1]))
     return made
+
+
+def _beside_hits(
+    found: Mapping[tuple[str, str, bool], Cost],
+    names: Sequence[str],
+    counted: Sequence[str],
+    steps: Sequence[tuple[str, str]],
+    hvo: bool,
+) -> Table:
+    """Return how often compound_head() runs beside what a step from kernel to kernel saves."""
+    columns = [f"{kernel} {_WORDS[_hits(found[names[0], kernel, hvo]).mode]}" for kernel in counted]
+    rows = [
+        (
+            name,
+            (
+                *(_hits(found[name, kernel, hvo]).per_page for kernel in counted),
+                *(
+                    found[name, old, hvo].per_page - found[name, new, hvo].per_page
+                    for old, new in steps
+                ),
+            ),
+        )
+        for name in names
+    ]
+    columns += [f"{old}>{new} saves" for old, new in steps]
+    return Table(f"compound_head() a page, HVO {_side(hvo)}", tuple(columns), tuple(rows))
+
+
+def _hits(cost: Cost) -> Hits:
+    assert cost.hits is not None  # noqa: S101 - for the type checker
+    return cost.hits
 
 
 def notes(costs: Sequence[Cost]) -> list[str]:
@@ -167,8 +226,25 @@ def to_json(
         "schema": SCHEMA,
         "arguments": arguments,
         "operations": [asdict(operation) for operation in operations],
-        "costs": [{**asdict(cost), "instructions_per_page": cost.per_page} for cost in costs],
+        "costs": [_cost_json(cost) for cost in costs],
     }
+
+
+def _cost_json(cost: Cost) -> dict[str, Any]:
+    members = {field.name: getattr(cost, field.name) for field in fields(cost)}
+    hits = None
+    if cost.hits is not None:
+        counts = sorted(cost.hits.counts.items(), key=lambda item: -item[1])
+        hits = {
+            "mode": cost.hits.mode,
+            "per_page": cost.hits.per_page,
+            "counts": [
+                {"function": function, "helper": helper, "per_page": number}
+                for (function, helper), number in counts
+                if number
+            ],
+        }
+    return {**members, "instructions_per_page": cost.per_page, "hits": hits}
 
 
 def _unique(values: Iterable[T]) -> tuple[T, ...]:

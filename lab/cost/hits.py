@@ -9,10 +9,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab.cost.experiment import ARGUMENTS, FILES, PROGRAM, Place, check_hvo, install
+from lab.cost.figures import Hits
 from lab.cost.workload import Operation
 from lab.errors import LabError
 from lab.guest import Guest, boot
@@ -21,30 +21,10 @@ from lab.machine import Config
 
 TIMES = 8
 RECORD_SECONDS = 900.0
-_COPIES = "_compound_head"
 _PROJECT = Path(__file__).resolve().parents[2]
 # The lab does not know the tool, but for its command line.
 _TOOL = [sys.executable, "-m", "hvoinspect", "hotpath"]
 _CGROUP = "/sys/fs/cgroup/cost"
-
-
-@dataclass(frozen=True)
-class Hits:
-    """What a recorder counted of one operation on one kernel, a page.
-
-    In mode "sites" `counts` are the runs of a helper's copies in a function, in mode "functions"
-    the calls of functions that have copies, with "" for the helper.
-    """
-
-    operation: str
-    mode: str
-    counts: dict[tuple[str, str], float]
-
-    @property
-    def per_page(self) -> float:
-        """Runs of compound_head() a page; in mode "functions", calls."""
-        wanted = _COPIES if self.mode == "sites" else ""
-        return sum(hits for (_, helper), hits in self.counts.items() if helper == wanted)
 
 
 def count(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lab.cli import cli
 from lab.cost import experiment, figures, workload
 from lab.cost.figures import Cost, Table
+from lab.cost.hits import parse
 from lab.cost.workload import Measured, Operation
 from lab.errors import LabError
 from lab.machine import Config, Folder, qemu_command
@@ -85,11 +86,9 @@ def test_a_clock_that_does_not_count_instructions_is_refused() -> None:
         workload.check_exact(measured((20, 20), (41, 41)))
 
 
-def made_up(
-    operation: str, kernel: str, hvo: bool, *boots: float, hits: float | None = None
-) -> Cost:
+def made_up(operation: str, kernel: str, hvo: bool, *boots: float) -> Cost:
     large = 32 if "hugetlb" in operation else 0
-    return Cost(operation, kernel, f"{kernel}.9-cloud", hvo, boots, 0.25, 32, large, hits)
+    return Cost(operation, kernel, f"{kernel}.9-cloud", hvo, boots, 0.25, 32, large)
 
 
 ON_EITHER_SIDE = [
@@ -136,11 +135,50 @@ def test_one_kernel_with_hvo_off_has_nothing_to_differ_from() -> None:
     ]
 
 
-def test_hits_stand_beside_where_there_are_some() -> None:
-    costs = [replace(ON_EITHER_SIDE[0], hits=2.01), ON_EITHER_SIDE[1]]
-    hits = figures.tables(costs)[-1]
-    assert (hits.title, hits.rows) == ("Hits a page", (("zap-file", (2.01, None)),))
-    assert hits.lines()[1] == ["zap-file", "2.0", "-"]
+RECORDING = json.dumps(
+    {
+        "mode": "sites",
+        "counts": [
+            {"function": "zap", "helper": "_compound_head", "sites": 2, "hits": 200},
+            {"function": "zap", "helper": "folio_try_get", "sites": 1, "hits": 300},
+            {"function": "free", "helper": "_compound_head", "sites": 1, "hits": 100},
+        ],
+    }
+)
+
+
+def test_hits_are_those_of_compound_head_a_unit() -> None:
+    hits = parse("zap-file", 100, RECORDING)
+    assert (hits.operation, hits.mode, hits.per_page) == ("zap-file", "sites", 3.0)
+    assert hits.counts["zap", "folio_try_get"] == 3.0
+
+
+def test_where_there_are_no_copies_calls_are_counted() -> None:
+    by_calls = RECORDING.replace('"sites",', '"functions",').replace("_compound_head", "")
+    assert parse("zap-file", 100, by_calls).per_page == 3.0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", RECORDING.replace("200", "null")])
+def test_what_is_no_recording_is_refused(text: str) -> None:
+    with pytest.raises(LabError, match="no recording"):
+        parse("zap-file", 100, text)
+
+
+def test_hits_stand_beside_what_is_saved() -> None:
+    hits = parse("zap-file", 100, RECORDING)
+    costs = figures.with_hits(ON_EITHER_SIDE, [hits])
+    table = figures.tables(costs)[-1]
+    assert table.columns == ("7.0 runs", "7.1 runs", "7.0>7.1 saves")
+    assert table.lines()[1] == ["zap-file", "3.0", "3.0", "5.0"]
+    assert figures.to_json(costs, (), "")["costs"][0]["hits"] == {
+        "mode": "sites",
+        "per_page": 3.0,
+        "counts": [
+            {"function": "zap", "helper": "folio_try_get", "per_page": 3.0},
+            {"function": "zap", "helper": "_compound_head", "per_page": 2.0},
+            {"function": "free", "helper": "_compound_head", "per_page": 1.0},
+        ],
+    }
 
 
 def test_large_folios_and_what_is_not_known_are_named() -> None:
