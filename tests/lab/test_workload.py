@@ -59,7 +59,7 @@ def test_a_measurement_is_of_two_sizes(program: Path, operation: str) -> None:
 
 
 def test_zapped_pages_are_faulted_in_again_each_time(program: Path) -> None:
-    # 6 times 500 zaps want 3000 pages mapped, fault-around or not; once would take 500 at most.
+    # 6 times 500 zaps want 3000 pages that are there; anonymous ones come one fault each.
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
     able(run(program, "run", "zap-anon", 500, 6))
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before >= 3000
