@@ -23,10 +23,10 @@
 #define SMALL_PAGES 248
 #define HUGE_PAGES 16
 /*
- * A fork is not the same to the instruction each time; more pages make less of that. Beyond 2 * 1000
- * or so it takes long enough for a timer to come in between.
+ * A fork is not the same to the instruction each time; more pages make less of that. Beyond a thousand
+ * or so it takes long enough for a timer to come in between now and then.
  */
-#define FORK_PAGES (4 * SMALL_PAGES)
+#define FORK_PAGES (2 * SMALL_PAGES)
 #define LOOPS 50000
 
 /* Where the pages are mapped: far from all else, at the start of a page table of each level. */
@@ -107,7 +107,7 @@ static void nothing(void)
 static void fill_file(void)
 {
 	step = SMALL;
-	if ( ftruncate(file, pages * SMALL))
+	if (ftruncate(file, pages * SMALL))
 		cannot("making the file");
 	map_area(MAP_SHARED);
 	touch();
