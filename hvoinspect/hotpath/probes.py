@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from hvoinspect.errors import HvoinspectError
+from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.hotpath import perf
 from hvoinspect.hotpath.backend import Cost, Filter
 
@@ -92,13 +92,14 @@ class BpfProgram:
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                table[0] = handle  # nothing but a plain number is taken for a descriptor
+                table[table.Key(0)] = handle
             finally:
                 os.close(handle)
         except Exception as error:  # bcc raises bare ones
             raise HvoinspectError(
                 f"{folder} is no cgroup: {getattr(error, 'strerror', None) or error}",
                 "name a folder of cgroup v2, as /sys/fs/cgroup/system.slice",
+                ExitStatus.USAGE,
             ) from error
 
 

@@ -211,8 +211,8 @@ def test_no_signal_leaves_a_probe(guest: Guest, work: Path, backend: str, signal
     command = [*RECORD, "--mode", "functions", "--backend", backend, "-d", "600", "-o", str(out)]
     running = guest.start(["sh", "-c", 'echo $$; exec "$@"', "-", *command], cwd=PROJECT)
     wait_for(lambda: len(probes(guest)) > 300)
+    wait_for(lambda: is_steady(lambda: len(probes(guest))))  # all are attached, and it counts
     process = running.output.read_text().strip()
-    time.sleep(5)  # until it counts
     guest.run(["kill", f"-{signal}", process])
     done = running.wait(SECONDS)
     wait_for(lambda: left_behind(guest) == [])
@@ -226,6 +226,12 @@ def test_no_signal_leaves_a_probe(guest: Guest, work: Path, backend: str, signal
 
 def probes(guest: Guest) -> list[str]:
     return guest.read_file("/sys/kernel/debug/kprobes/list").decode().splitlines()
+
+
+def is_steady(number: Callable[[], int]) -> bool:
+    before = number()
+    time.sleep(8)
+    return number() == before
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
