@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from lab.cost.workload import Operation
 
 T = TypeVar("T")
+_Number = Callable[[str], float]
+"""A column: gives an operation's number, by its name."""
 
 SCHEMA = "hvoinspect.lab.cost/1"
 
@@ -70,11 +72,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers under `columns`, shown with one decimal, `signed` with a plus; None is none."""
+    """Numbers under `columns`, shown with one decimal, `signed` with a plus."""
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+    rows: tuple[tuple[str, tuple[float, ...]], ...]
     signed: bool = False
 
     def lines(self) -> list[list[str]]:
@@ -82,9 +84,7 @@ class Table:
         head = ["", *self.columns]
         return [head, *([name, *map(self._number, numbers)] for name, numbers in self.rows)]
 
-    def _number(self, number: float | None) -> str:
-        if number is None:
-            return "-"
+    def _number(self, number: float) -> str:
         # What rounds to nothing is neither less nor more.
         rounded = round(number, 1) or 0.0
         return f"{rounded:+.1f}" if self.signed and rounded else f"{rounded:.1f}"
@@ -98,70 +98,49 @@ def with_hits(costs: Iterable[Cost], hits: Iterable[Hits]) -> list[Cost]:
 
 def tables(costs: Sequence[Cost]) -> list[Table]:
     """Return all tables that these costs have something for."""
+    at = {(cost.operation, cost.kernel, cost.hvo): cost for cost in costs}
+    names = _unique(cost.operation for cost in costs)
     kernels = _unique(cost.kernel for cost in costs)
     sides = _unique(cost.hvo for cost in costs)
-    columns = [(kernel, hvo) for kernel in kernels for hvo in sides]
     steps = list(itertools.pairwise(kernels))
-    found = {(cost.operation, cost.kernel, cost.hvo): cost for cost in costs}
-    names = _unique(cost.operation for cost in costs)
 
-    def of(
-        number: Callable[[Cost], float | None],
-    ) -> tuple[tuple[str, tuple[float | None, ...]], ...]:
-        return tuple(
-            (name, tuple(number(found[name, *column]) for column in columns)) for name in names
+    def of(kernel: str, hvo: bool) -> _Number:
+        return lambda name: at[name, kernel, hvo].per_page
+
+    def table(title: str, columns: Mapping[str, _Number], *, signed: bool = False) -> Table:
+        rows = ((name, tuple(number(name) for number in columns.values())) for name in names)
+        return Table(title, tuple(columns), tuple(rows), signed)
+
+    made = [
+        table(
+            "Instructions a page, HVO off and on",
+            {f"{kernel} {_side(hvo)}": of(kernel, hvo) for kernel in kernels for hvo in sides},
         )
-
-    def less(name: str, one: tuple[str, bool], other: tuple[str, bool]) -> float:
-        return found[name, *one].per_page - found[name, *other].per_page
-
-    places = tuple(f"{kernel} {_side(hvo)}" for kernel, hvo in columns)
-    made = [Table("Instructions a page, HVO off and on", places, of(lambda cost: cost.per_page))]
+    ]
     if len(sides) == 2:
-        rows = [(name, tuple(less(name, (k, True), (k, False)) for k in kernels)) for name in names]
-        made.append(Table("What HVO adds: on less off", kernels, tuple(rows), signed=True))
+        added = {kernel: _less(of(kernel, True), of(kernel, False)) for kernel in kernels}
+        made.append(table("What HVO adds: on less off", added, signed=True))
     for hvo in sides if steps else ():
-        stepped = tuple(f"{old}>{new}" for old, new in steps)
-        rows = [
-            (name, tuple(less(name, (new, hvo), (old, hvo)) for old, new in steps))
-            for name in names
-        ]
-        title = f"From kernel to kernel, HVO {_side(hvo)}"
-        made.append(Table(title, stepped, tuple(rows), signed=True))
-    if counted := [kernel for kernel in kernels if found[names[0], kernel, sides[-1]].hits]:
-        made.append(_beside_hits(found, names, counted, steps, sides[-1]))
+        changes = {f"{old}>{new}": _less(of(new, hvo), of(old, hvo)) for old, new in steps}
+        made.append(table(f"From kernel to kernel, HVO {_side(hvo)}", changes, signed=True))
+    last = sides[-1]
+    counted = {(cost.operation, cost.kernel): cost.hits for cost in costs if cost.hits is not None}
+    hits = {
+        f"{kernel} {_WORDS[run.mode]}": _per_page(counted, kernel)
+        for (_, kernel), run in counted.items()
+    }
+    if hits:
+        saved = {f"{old}>{new} saves": _less(of(old, last), of(new, last)) for old, new in steps}
+        made.append(table(f"compound_head() a page, HVO {_side(last)}", {**hits, **saved}))
     return made
 
 
-def _beside_hits(
-    found: Mapping[tuple[str, str, bool], Cost],
-    names: Sequence[str],
-    counted: Sequence[str],
-    steps: Sequence[tuple[str, str]],
-    hvo: bool,
-) -> Table:
-    """Return how often compound_head() runs beside what a step from kernel to kernel saves."""
-    columns = [f"{kernel} {_WORDS[_hits(found[names[0], kernel, hvo]).mode]}" for kernel in counted]
-    rows = [
-        (
-            name,
-            (
-                *(_hits(found[name, kernel, hvo]).per_page for kernel in counted),
-                *(
-                    found[name, old, hvo].per_page - found[name, new, hvo].per_page
-                    for old, new in steps
-                ),
-            ),
-        )
-        for name in names
-    ]
-    columns += [f"{old}>{new} saves" for old, new in steps]
-    return Table(f"compound_head() a page, HVO {_side(hvo)}", tuple(columns), tuple(rows))
+def _less(one: _Number, other: _Number) -> _Number:
+    return lambda name: one(name) - other(name)
 
 
-def _hits(cost: Cost) -> Hits:
-    assert cost.hits is not None  # noqa: S101 - for the type checker
-    return cost.hits
+def _per_page(counted: Mapping[tuple[str, str], Hits], kernel: str) -> _Number:
+    return lambda name: counted[name, kernel].per_page
 
 
 def notes(costs: Sequence[Cost]) -> list[str]:
