@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from lab.cost.command import cost
 from lab.errors import EXIT_CANNOT_RUN, LabError, one_line
 from lab.guest import Guest, Running, boot
 from lab.kernels import KNOWN, Cache, Kernel
@@ -45,6 +46,9 @@ def cli() -> None:
     command's own, 124 if it was killed after --timeout, 3 if the lab cannot run (one line why,
     one line what to do).
     """
+
+
+cli.add_command(cost)
 
 
 @cli.command()

@@ -31,7 +31,8 @@ class Config:
     `memory` is QEMU's way of saying it (`2G`), divided evenly among `nodes`. `hvo` switches
     HugeTLB Vmemmap Optimization on or off at boot; None leaves the kernel its default. `append`
     are further kernel arguments, `modules` kernel modules to load (with what they need), and
-    `qemu_args` further arguments for QEMU.
+    `qemu_args` further arguments for QEMU. With `icount` the guest's clock, its time-stamp counter
+    with it, counts instructions: one a nanosecond, and what would be slept is skipped.
     """
 
     kernel: str
@@ -43,6 +44,7 @@ class Config:
     append: str = ""
     modules: tuple[str, ...] = ()
     qemu_args: tuple[str, ...] = ()
+    icount: bool = False
 
     def __str__(self) -> str:
         """Say the kernel, and whatever is not as usual, for a test's name."""
@@ -152,6 +154,8 @@ def qemu_command(
         *("-qmp", f"unix:{folder.qmp},server=on,wait=off"),
         *("-kernel", str(vmlinuz), "-append", kernel_arguments(config, folder)),
     ]
+    if config.icount:
+        command += ["-icount", "shift=0,sleep=off"]
     if initrd:
         command += ["-initrd", str(folder.initrd)]
     if terminal:

@@ -11,6 +11,7 @@ Tests that share a guest must leave it as they found it.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from typing import NoReturn
 
 import pytest
 
+from lab.cost import workload
 from lab.errors import GuestError, LabError
 from lab.guest import Guest, boot
 from lab.kernels import Cache
@@ -26,6 +28,21 @@ from lab.machine import Config, check_host
 
 # More would not fit a small machine's memory and processors.
 MOST_ALIVE = 2
+
+COST_OPERATIONS = (
+    "map",
+    "fault-anon",
+    "fault-file",
+    "fault-cow",
+    "fault-hugetlb",
+    "zap-anon",
+    "zap-file",
+    "zap-hugetlb",
+    "fork",
+    "gup-file",
+    "gup-hugetlb",
+    "read",
+)
 
 
 def cannot(reason: str) -> NoReturn:
@@ -103,6 +120,17 @@ def guest(request: pytest.FixtureRequest, lab_pool: LabPool) -> Guest:
     """A booted guest of the configuration that the test is parametrized with."""
     config: Config = request.param
     return lab_pool.guest(config)
+
+
+@pytest.fixture(scope="session")
+def program() -> Iterator[Path]:
+    """The workload of `lab cost`, where anyone may run it."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        try:
+            yield workload.build(Path(folder))
+        except LabError as error:
+            pytest.skip(str(error))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
