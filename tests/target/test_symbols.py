@@ -90,8 +90,8 @@ class TestWhatIsMissing:
     def test_require(self, prog: Program) -> None:
         require(prog, "mem_section", "hstates", "struct page", "PG_head", "vmemmap_populate")
         with pytest.raises(HvoinspectError) as caught:
-            require(prog, "hstates", "max_pfn", "struct absent", "union absent")
-        assert "max_pfn, struct absent, union absent" in caught.value.why
+            require(prog, "hstates", "min_low_pfn", "struct absent", "union absent")
+        assert "min_low_pfn, struct absent, union absent" in caught.value.why
 
     @pytest.mark.parametrize(
         "name", ["hstates", "hugetlb_max_hstate", "node_states", "nr_node_ids", "mem_section"]
