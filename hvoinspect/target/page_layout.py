@@ -37,9 +37,12 @@ def learn_page_layout(facts: Facts) -> StructPage:
         hugetlb_optimized=_bit(facts, "HPG_vmemmap_optimized"),
         node=node,
         zone=zone,
+        mapping=facts.offset("page", "mapping"),
     )
     words = ((flags, "flags"), (compound, field), (private, "private"))
     fields = [(PageField(0, offset, 8), name) for offset, name in words]
+    if page.mapping is not None:
+        fields.append((PageField(0, page.mapping, 8), "mapping"))
     fields.append((page.order, "order"))
     if page.hugetlb:
         fields.append((page.hugetlb.where, "hugetlb mark"))
