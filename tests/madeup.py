@@ -35,7 +35,7 @@ DIRECT_MAP = 0xFFFF_8880_0000_0000
 PRESENT, WRITABLE, LEAF = 1, 2, 1 << 7
 PG_HEAD = 1 << 6
 PG_SLAB = 1 << 9
-PGTY_HUGETLB = 0xF4
+PGTY_BUDDY, PGTY_HUGETLB = 0xF0, 0xF4
 FREED, OPTIMIZED = 1 << 3, 1 << 4
 ORDER_2M, ORDER_1G = 9, 18
 COMPOUND, MAPPING, PRIVATE, PAGE_TYPE, REFCOUNT = 8, 24, 40, 48, 52
@@ -115,6 +115,7 @@ class Machine:
                 node=Bits(54, 0x3FF),
                 zone=Bits(51, 0x7),
                 mapping=MAPPING,
+                buddy=HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_BUDDY),
             ),
             paging=Paging(ARENA + (self.root << 12), self.levels, self.encryption_mask),
             sections=Sections(

@@ -46,7 +46,7 @@ class HugetlbMark:
 
     Up to 6.5 the destructor of the compound page, `page[1].compound_dtor == HUGETLB_PAGE_DTOR`;
     from 6.6 (9c5ccf2db04b) the flag PG_hugetlb of page[1]; from 6.9 (d99e3140a4d3) the head's
-    `page_type`, whose highest byte is PGTY_hugetlb from 6.12 on.
+    `page_type`, whose highest byte is PGTY_hugetlb from 6.12 on. That holds other types too.
     """
 
     where: PageField
@@ -74,6 +74,8 @@ class StructPage:
     zone: Bits
     mapping: int | None = None
     """Where `page.mapping` is, poisoned in tails; None if not known."""
+    buddy: HugetlbMark | None = None
+    """How the first page of a free block is marked, whose order is in `private`; likewise."""
 
 
 @dataclass(frozen=True)

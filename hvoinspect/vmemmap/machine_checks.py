@@ -123,6 +123,36 @@ def static_key_counts_optimized(evidence: Evidence) -> Iterator[Breach]:
         )
 
 
+def vmemmap_frames_in_use(evidence: Evidence) -> Iterator[Breach]:
+    """No frame behind the vmemmap is inside of a block that the page allocator has free.
+
+    All kernels. HVO gives a frame back only after it is mapped nowhere, and takes one out before it
+    maps it (mm/hugetlb_vmemmap.c, `free_vmemmap_page_list()`, `alloc_vmemmap_page_list()`). Free
+    are the blocks in the lists of mm/page_alloc.c, whose first page is of the type buddy with its
+    order in `private`; pages in the lists of a CPU bear no mark. On a live kernel nothing is said
+    where the pools' counters moved meanwhile, or are not known.
+    """
+    kernel, counters, backing = evidence.kernel, evidence.counters, evidence.backing
+    moved = counters is None or any(hstate.total is None for hstate in counters.hstates)
+    if not len(backing.free) or (kernel.live and moved):
+        return
+    order = np.argsort(backing.free)
+    block = backing.free[order]
+    block_end = np.maximum.accumulate(
+        block + np.left_shift(np.uint64(1), backing.free_order[order])
+    )
+    last = np.searchsorted(block, backing.frame + backing.count)  # the one before begins in time
+    hit = (last > 0) & (block_end[last - 1] > backing.frame)
+    for i in np.flatnonzero(hit).tolist():
+        start, first = int(block[last[i] - 1]), int(backing.frame[i])
+        inside = max(start - first, 0)
+        yield Breach(
+            int(backing.pfn[i]) + inside * VMEMMAP_PAGE // kernel.page.size,
+            "a frame that is in use, as it is mapped in the vmemmap",
+            f"frame {first + inside:#x} is free, in the block at pfn {start:#x}",
+        )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "zones-tail-frame",
@@ -149,6 +179,13 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "If it falls to 0 too early the kernel takes fake heads for heads.",
         static_key_counts_optimized,
+        whole=True,
+    ),
+    Rule(
+        "vmemmap-frames-in-use",
+        "error",
+        "The next user of that memory will overwrite these struct pages.",
+        vmemmap_frames_in_use,
         whole=True,
     ),
 )

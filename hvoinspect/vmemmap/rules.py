@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import Counters, Kernel, TailFrames
+from hvoinspect.vmemmap.backing import Backing
 from hvoinspect.vmemmap.hugepages import Hugepages
 from hvoinspect.vmemmap.savings import Mappings
 
@@ -59,6 +60,7 @@ class Evidence:
     hugepages: Hugepages
     mappings: Mappings
     lost: LostTails
+    backing: Backing
     tail_frames: TailFrames
     first_pfn: int
     masks: bool

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import Counters, Kernel
+from hvoinspect.vmemmap.backing import Backing, all_backing, backing_of
 from hvoinspect.vmemmap.checks import RULES, lost_tails
 from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
 from hvoinspect.vmemmap.hugepages import Hugepages, find_hugepages, join
@@ -36,6 +37,7 @@ class Part:
     hugepages: Hugepages
     mappings: Mappings
     lost: LostTails
+    backing: Backing
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def _inspect(kernel: Kernel, directory: Directory, first_pfn: int) -> Part:
         hugepages=hugepages,
         mappings=map_of(chunk, kernel.page.size),
         lost=lost_tails(chunk, hugepages),
+        backing=backing_of(kernel, chunk),
     )
 
 
@@ -149,6 +152,7 @@ def _evidence(kernel: Kernel, parts: Mapping[int, Part], counters: Counters) -> 
             np.concatenate([part.lost.pfn for part in read]),
             np.concatenate([part.lost.to for part in read]),
         ),
+        backing=all_backing([part.backing for part in read]),
         tail_frames=kernel.tail_frames(),
         first_pfn=int(kernel.sections.numbers[0]) * kernel.sections.pages,
         masks=any(part.encodings[Encoding.MASK] for part in read),

@@ -13,11 +13,13 @@ from hvoinspect.target.layout import Counters
 from hvoinspect.vmemmap.checks import RULES
 from hvoinspect.vmemmap.scan import scan
 from tests.madeup import (
+    ARENA,
     FREED,
     MAPPING,
     ORDER_2M,
     PAGE_TYPE,
     PG_HEAD,
+    PGTY_BUDDY,
     PRIVATE,
     SECTION_PAGES,
     TAILS,
@@ -28,6 +30,8 @@ from tests.madeup import (
 
 HUGE, SECOND, PLAIN = 5 << ORDER_2M, 6 << ORDER_2M, 7 << ORDER_2M
 OFFLINE = 1
+ARENA_SECTION = (ARENA >> 12) // SECTION_PAGES
+"""The section of the made-up machine's own frames."""
 UNTYPED = 0xFFFF_FFFF
 
 
@@ -186,6 +190,46 @@ def test_masks_need_a_vmemmap_that_is_aligned(tail: Tail, rules: list[str]) -> N
     machine = Machine((0,), tail=tail, vmemmap=0xFFFF_EA00_0020_0000)
     machine.hugetlb(HUGE)
     assert [rule for rule, _, _ in found(machine)] == rules
+
+
+def free_block(machine: Machine, pfn: int, order: int) -> None:
+    """`set_buddy_order()`."""
+    machine.set_word(pfn, PAGE_TYPE, PGTY_BUDDY << 24)
+    machine.set_word(pfn, PRIVATE, order)
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize(
+    ("start", "order", "expected"),
+    [
+        (5, 0, [128]),
+        (4, 2, [128]),
+        (0, 3, [128]),
+        (0, 4, [128]),
+        (0, 2, []),
+        (6, 1, []),
+    ],
+)
+def test_a_frame_of_the_vmemmap_lies_in_no_free_block(
+    start: int, order: int, expected: list[int], live: bool
+) -> None:
+    """The sixth of sixteen frames is in use; free are 2^order of them from `start` on."""
+    machine = Machine((0, ARENA_SECTION), live=live)
+    first = machine.allocate(16, align=16)
+    old, address = machine.frame_of(machine.address_of(128)), machine.address_of(128)
+    machine.frames[first + 5] = machine.frames[old]
+    machine.split(machine.vmemmap)
+    machine._remap(address, 1, first + 5, WRITABLE)
+    free_block(machine, (ARENA >> 12) + first + start, order)
+    assert found(machine) == [("vmemmap-frames-in-use", "error", pfn) for pfn in expected]
+
+
+def test_nor_within_those_mapped_many_at_a_time() -> None:
+    machine = Machine((0, ARENA_SECTION))
+    frame = machine.frame_of(machine.address_of(0))
+    assert frame is not None
+    free_block(machine, (ARENA >> 12) + frame + 7, 1)
+    assert found(machine) == [("vmemmap-frames-in-use", "error", 7 * 64)]
 
 
 def test_rules_have_names_of_their_own_and_one_line_each() -> None:
