@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -58,9 +58,12 @@ def no_progress(_done: int, _total: int) -> None:
     """Show nothing."""
 
 
-def scan_target(target: Target, progress: Progress = no_progress) -> ScanResult:
+def scan_target(
+    target: Target, progress: Progress = no_progress, ignored: Collection[str] = ()
+) -> ScanResult:
     """Scan a kernel; where the running one's memory cannot be read, return its own view instead.
 
+    The rules whose names are `ignored` are left out, as `report.rules.known_rules` checks them.
     Raises HvoinspectError if neither can be had.
     """
     clock = _Clock()
@@ -68,7 +71,7 @@ def scan_target(target: Target, progress: Progress = no_progress) -> ScanResult:
         kernel = open_target(target)
     except NoKcoreError as no_kcore:
         return _own_view(no_kcore, clock, progress)
-    result = scan(kernel, progress)
+    result = scan(kernel, progress, ignored)
     return result_of(result, clock.taken(), _notes(result))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import (
     Bits,
+    Counters,
     Hstate,
     HugetlbMark,
     Hvo,
@@ -34,10 +35,11 @@ DIRECT_MAP = 0xFFFF_8880_0000_0000
 PRESENT, WRITABLE, LEAF = 1, 2, 1 << 7
 PG_HEAD = 1 << 6
 PG_SLAB = 1 << 9
-PGTY_HUGETLB = 0xF4
+PGTY_BUDDY, PGTY_HUGETLB = 0xF0, 0xF4
 FREED, OPTIMIZED = 1 << 3, 1 << 4
 ORDER_2M, ORDER_1G = 9, 18
-COMPOUND, PRIVATE, PAGE_TYPE, REFCOUNT = 8, 40, 48, 52
+COMPOUND, MAPPING, PRIVATE, PAGE_TYPE, REFCOUNT = 8, 24, 40, 48, 52
+TAIL_MAPPING = 0xDEAD_0000_0000_0400
 FLAGS_1 = PageField(1, 0, 1)
 
 Tail = Literal["pointer", "mask"]
@@ -62,7 +64,12 @@ class Machine:
     """Map the vmemmap 1 GiB at a time where a whole one is in use."""
     live: bool = False
     key: int | None = 1
-    """The count of the static key that kernels with fake heads have."""
+    """The count of the static key that kernels with fake heads have, as `compound_head()` asks."""
+    optimized: int = 0
+    """The same count, as each hugepage raises it."""
+    total: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(order, node) -> the pool's counter; `free` likewise."""
+    free: dict[tuple[int, int], int] = field(default_factory=dict)
     frames: NDArray[np.uint64] = field(default_factory=lambda: np.zeros((64, 512), np.uint64))
     used: int = 0
     unreadable: set[int] = field(default_factory=set)
@@ -107,6 +114,8 @@ class Machine:
                 hugetlb_optimized=OPTIMIZED,
                 node=Bits(54, 0x3FF),
                 zone=Bits(51, 0x7),
+                mapping=MAPPING,
+                buddy=HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_BUDDY),
             ),
             paging=Paging(ARENA + (self.root << 12), self.levels, self.encryption_mask),
             sections=Sections(
@@ -122,8 +131,19 @@ class Machine:
                 fake_head_key=None if self.tail == "mask" else self.key,
             ),
             tail_frames=lambda: {key: (ARENA >> 12) + frame for key, frame in self.shared.items()},
+            counters=self.counters,
             origins={},
             direct_map=DIRECT_MAP,
+        )
+
+    def counters(self) -> Counters:
+        """What the kernel counts of hugetlb pages."""
+        return Counters(
+            tuple(
+                Hstate(order, _of_order(self.total, order), _of_order(self.free, order))
+                for order in (ORDER_2M, ORDER_1G)
+            ),
+            None if self.tail == "mask" or self.key is None else self.optimized,
         )
 
     # Where things are: for models that look, and for tests that corrupt.
@@ -195,6 +215,7 @@ class Machine:
         else:
             word = self.address_of(pfn) | 1
         self._set_words(pfn + 1, (1 << order) - 1, COMPOUND, word)
+        self._set_words(pfn + 1, (1 << order) - 1, MAPPING, TAIL_MAPPING)
         self._set_words(pfn + 1, 1, 0, order, keep=True)
 
     def slab(self, pfn: int, order: int) -> None:
@@ -209,6 +230,9 @@ class Machine:
         assert word is not None
         self.set_word(pfn, PAGE_TYPE, word & ~0xFFFF_FFFF | PGTY_HUGETLB << 24 | 0xFFFFFF)
         self.set_word(pfn, PRIVATE, FREED if free else 0)
+        pool = (order, (self.word(pfn, 0) or 0) >> 54)
+        self.total[pool] = self.total.get(pool, 0) + 1
+        self.free[pool] = self.free.get(pool, 0) + free
         if hvo:
             self.optimize(pfn, order)
 
@@ -216,6 +240,7 @@ class Machine:
         """`hugetlb_vmemmap_optimize_folio()`: remap the tails, set the flag."""
         address = self.address_of(pfn)
         pages = (self.page_size << order) >> 12
+        self.optimized += 1
         self.set_word(pfn, PRIVATE, (self.word(pfn, PRIVATE) or 0) | OPTIMIZED)
         for at in range(address & -(1 << 21), address + (pages << 12), 1 << 21):
             self.split(at)
@@ -333,6 +358,7 @@ class Machine:
             each = self.page_size // 8
             self.frames[frame, 0::each] = flags >> 51 << 51
             self.frames[frame, COMPOUND // 8 :: each] = np.uint64(word)
+            self.frames[frame, MAPPING // 8 :: each] = np.uint64(TAIL_MAPPING)
         return self.shared[key]
 
     def _remap(self, address: int, pages: int, frame: int, flags: int) -> None:
@@ -340,3 +366,7 @@ class Machine:
             leaf = self.walk(at)
             assert leaf is not None
             self.frames[leaf[0], leaf[1]] = self._entry(frame, flags)
+
+
+def _of_order(counts: dict[tuple[int, int], int], order: int) -> dict[int, int]:
+    return {node: count for (of, node), count in counts.items() if of == order and count}

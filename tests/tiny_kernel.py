@@ -7,6 +7,7 @@ page tables, 2 MiB the variables, 3 MiB the kallsyms tables and BTF, 4 MiB the s
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from drgn import Architecture, Platform, Program
@@ -53,8 +54,9 @@ def kernel_btf(*, shared_tails: bool = False) -> bytes:
         ("order", uint, 0),
         ("nr_huge_pages", long, 64),
         ("nr_huge_pages_node", per_node, 128),
+        ("free_huge_pages_node", per_node, 256),
     ]
-    e.aggregate("hstate", 80, [*hstate, ("name", e.array(char, 32), 320)])
+    e.aggregate("hstate", 80, [*hstate, ("name", e.array(char, 32), 384)])
     zone_members = [("zone_start_pfn", long, 0)]
     if shared_tails:
         zone_members.append(("vmemmap_tails", e.array(e.pointer(page_id), TAILS), 64))
@@ -96,6 +98,8 @@ class TinyKernel:
     mem_section: int = 0
     """Physical address of the variable, as `max_pfn` is of that one."""
     max_pfn: int = 0
+    hstates: int = 0
+    """Physical address of the variable."""
     nodes: list[int] = field(default_factory=list)
     """Physical addresses of struct pglist_data, a node each."""
 
@@ -131,14 +135,17 @@ class TinyKernel:
         self.symbols.append(("max_pfn", "D", IMAGE + self.max_pfn))
         self.variable("__highest_present_section_nr", struct.pack("<Q", (1 << 19) - 1))
         sizes = zip(self.orders, (b"1G", b"2M", b"", b""), strict=False)
-        self.variable("hstates", b"".join(self.hstate(*size) for size in sizes))
+        hstates = b"".join(self.hstate(*size) for size in sizes)
+        self.hstates = self.object(len(hstates), hstates)
+        self.symbols.append(("hstates", "D", IMAGE + self.hstates))
         self.variable("hugetlb_max_hstate", struct.pack("<i", len(self.orders)))
         self.variable("vmemmap_optimize_enabled", b"\1", letter="d")
         self.variable("linux_banner", b"Linux version 6.12.0\n\0", letter="R")
 
     @staticmethod
-    def hstate(order: int, name: bytes) -> bytes:
-        return struct.pack("<IxxxxQ4I8x32s8x", order, 3, 1, 2, 0, 0, name)[:80]
+    def hstate(order: int, name: bytes, hugepages: Sequence[int] = (0,) * 8) -> bytes:
+        """Return a struct hstate; `hugepages` on each node, and the free ones on each."""
+        return struct.pack("<IxxxxQ8I32s", order, sum(hugepages[:4]), *hugepages, name)
 
     def put(self, physical: int, word: int) -> None:
         struct.pack_into("<Q", self.memory, physical, word)

@@ -17,6 +17,7 @@ Examples:
   sudo hvoinspect scan                     the running kernel
   sudo hvoinspect scan --json | jq .vmemmap
   hvoinspect scan -c vmcore                a crash dump
+  hvoinspect scan --rules                  what is checked
   sudo hvoinspect scan --qemu qmp.sock     a QEMU guest, from outside
 \b
 Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
@@ -27,6 +28,13 @@ Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 @click.command(epilog=EPILOG, short_help="Classify every struct page, account for HVO, check it.")
 @target_options
 @output_options
+@click.option("--rules", is_flag=True, help="List what is checked, and look at no kernel.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="RULE",
+    help="Leave out a rule, by its name in --rules; may be given more than once.",
+)
 @click.option("--strict", is_flag=True, help="Let warnings count as findings.")
 @click.option(
     "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
@@ -39,6 +47,8 @@ def scan(
     output: Path | None,
     force: bool,
     quiet: bool,
+    rules: bool,
+    ignore: tuple[str, ...],
     strict: bool,
     width: int | None,
 ) -> None:
@@ -50,12 +60,27 @@ def scan(
     """
     check_output(output, force=force)
 
+    from hvoinspect.report.rules import known_rules, rules_to_json, show_rules  # noqa: PLC0415
+
+    ignored = known_rules(ignore)
+    if rules:
+        emit(
+            rules_to_json,
+            show_rules,
+            output=output,
+            force=force,
+            as_json=as_json,
+            quiet=quiet,
+            width=width,
+        )
+        return
+
     from hvoinspect.api import scan_target  # noqa: PLC0415
     from hvoinspect.report.result import exit_status, to_json  # noqa: PLC0415
     from hvoinspect.report.terminal import show  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
-        result = scan_target(target, progress)
+        result = scan_target(target, progress, ignored)
     emit(
         lambda: to_json(result),
         lambda console: show(result, console),

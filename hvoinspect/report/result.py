@@ -20,9 +20,9 @@ from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
 from hvoinspect.target.kernelview import KernelView, OwnWord
 from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
-from hvoinspect.vmemmap.checks import Finding
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
+from hvoinspect.vmemmap.rules import Finding
 from hvoinspect.vmemmap.scan import Scan
 
 SCHEMA = "hvoinspect.scan/1"
@@ -108,7 +108,7 @@ class VmemmapJson(TypedDict):
 
 
 class FindingJson(TypedDict):
-    """A breach of a rule."""
+    """A breach of a rule; `meaning` says in a sentence what follows from it."""
 
     rule: str
     severity: Literal["error", "warning"]
@@ -117,6 +117,7 @@ class FindingJson(TypedDict):
     expected: str
     found: str
     confirmed: bool
+    meaning: str
 
 
 class CountsJson(TypedDict):
@@ -160,6 +161,7 @@ class ScanResult(TypedDict):
     vmemmap: VmemmapJson
     findings: list[FindingJson]
     findings_omitted: dict[str, int]
+    ignored_rules: list[str]
     findings_count: CountsJson
     notes: list[str]
     coverage: CoverageJson
@@ -209,6 +211,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
         "vmemmap": _vmemmap(scan),
         "findings": [_finding(kernel, finding) for finding in findings],
         "findings_omitted": _omitted(scan.findings, findings),
+        "ignored_rules": list(scan.ignored),
         "findings_count": _counts(scan.findings),
         "notes": list(notes),
         "coverage": {
@@ -269,6 +272,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
         },
         "findings": [],
         "findings_omitted": {},
+        "ignored_rules": [],
         "findings_count": {"error": 0, "warning": 0},
         "notes": [
             f"the kernel's own view only: {why}.",
@@ -417,6 +421,7 @@ def _finding(kernel: Kernel, finding: Finding) -> FindingJson:
         "expected": finding.expected,
         "found": finding.found,
         "confirmed": finding.confirmed,
+        "meaning": finding.meaning,
     }
 
 

@@ -20,6 +20,8 @@ from hvoinspect.report.words import bytes_text, count_text, percent_text, verdic
 from hvoinspect.target.layout import VMEMMAP_PAGE
 
 SHOWN_FINDINGS = 10
+MEANING_COLUMNS = 72
+"""From how many columns on a finding's meaning is shown, once a rule."""
 
 
 def show(result: ScanResult, console: Console) -> None:
@@ -204,10 +206,9 @@ def _pages_text(pages: int | None) -> str:
 
 def _findings(result: ScanResult) -> Iterator[Sentence]:
     findings = result["findings"]
-    if not findings:
-        if result["coverage"]["struct_pages_read"]:
-            yield Sentence("No findings.", "green")
-        return
+    if not findings and result["coverage"]["struct_pages_read"]:
+        yield Sentence("No findings.", "green")
+    told: set[str] = set()
     for finding in findings[:SHOWN_FINDINGS]:
         style = "red" if finding["severity"] == "error" else "yellow"
         yield Sentence(
@@ -218,11 +219,16 @@ def _findings(result: ScanResult) -> Iterator[Sentence]:
         )
         yield Sentence(f"  expected {finding['expected']}", indent=11)
         yield Sentence(f"  found    {finding['found']}", indent=11)
+        if finding["meaning"] not in told:
+            yield Sentence(f"  meaning  {finding['meaning']}", indent=11, columns=MEANING_COLUMNS)
+            told.add(finding["meaning"])
     listed, omitted = len(findings), sum(result["findings_omitted"].values())
     more = listed + omitted - SHOWN_FINDINGS
     if more > 0:
         which = f"the first {listed:,} of all" if omitted else "them"
         yield Sentence(f"... and {more:,} more finding{'s' * (more > 1)}: --json lists {which}.")
+    if result["ignored_rules"]:
+        yield Sentence(f"Not checked, as asked: {', '.join(result['ignored_rules'])}.")
 
 
 def _notes(result: ScanResult) -> Iterator[Sentence]:
@@ -248,17 +254,21 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
 class Sentence:
     """Text that is wrapped between words but not between a number and its unit.
 
-    All lines but the first are indented by `indent`. Whatever could steer the terminal is escaped,
+    All lines but the first are indented by `indent`. Nothing is shown on less than `columns`.
+    Whatever could steer the terminal is escaped,
     and so is what it could not show.
     """
 
-    def __init__(self, text: str, style: str = "", indent: int = 0) -> None:
+    def __init__(self, text: str, style: str = "", indent: int = 0, columns: int = 0) -> None:
         self.text = text
         self.style = style
         self.indent = indent
+        self.columns = columns
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand."""
+        if options.max_width < self.columns:
+            return
         text = printable(self.text)
         if options.ascii_only:
             text = text.encode("ascii", "backslashreplace").decode()

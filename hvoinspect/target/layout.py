@@ -7,7 +7,7 @@ tests fill them by hand. Offsets are bytes, addresses are virtual unless their n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -46,7 +46,7 @@ class HugetlbMark:
 
     Up to 6.5 the destructor of the compound page, `page[1].compound_dtor == HUGETLB_PAGE_DTOR`;
     from 6.6 (9c5ccf2db04b) the flag PG_hugetlb of page[1]; from 6.9 (d99e3140a4d3) the head's
-    `page_type`, whose highest byte is PGTY_hugetlb from 6.12 on.
+    `page_type`, whose highest byte is PGTY_hugetlb from 6.12 on. That holds other types too.
     """
 
     where: PageField
@@ -72,6 +72,10 @@ class StructPage:
     """Mask of HPG_vmemmap_optimized in a hugetlb head's `private`; None without HVO."""
     node: Bits
     zone: Bits
+    mapping: int | None = None
+    """Where `page.mapping` is, poisoned in tails; None if not known."""
+    buddy: HugetlbMark | None = None
+    """How the first page of a free block is marked, whose order is in `private`; likewise."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,19 @@ class Hstate:
     """One hugepage size and its pool's counters, a node each (`struct hstate`)."""
 
     order: int
-    total: Mapping[int, int] = field(default_factory=dict)
-    free: Mapping[int, int] = field(default_factory=dict)
+    total: Mapping[int, int] | None = None
+    """`nr_huge_pages_node`: node -> hugepages, those of none left out; None if not known."""
+    free: Mapping[int, int] | None = None
+    """`free_huge_pages_node`, as `total`."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What the kernel itself counts of hugetlb pages, at one moment."""
+
+    hstates: tuple[Hstate, ...] = ()
+    optimized_key: int | None = None
+    """Of the static key that each optimized hugepage raises by one; None where there is none."""
 
 
 TailFrames = Mapping[tuple[int, int, int], int]
@@ -168,6 +183,8 @@ class Kernel:
     """Reads the zones' shared tail frames anew: a live kernel allocates them at first use."""
     origins: Mapping[str, str]
     """Fact -> where it came from, as "vmcoreinfo" or "btf"."""
+    counters: Callable[[], Counters] = Counters
+    """Reads the kernel's own counts anew."""
     direct_map: int | None = None
     """Where all physical memory is mapped one to one (`page_offset_base`); None if not known."""
 

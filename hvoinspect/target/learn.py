@@ -12,6 +12,7 @@ from drgn import Architecture, FaultError, Object, Program, ProgramFlags
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import (
+    Counters,
     DebugInfo,
     Hstate,
     Hvo,
@@ -89,6 +90,7 @@ def learn(
             hstates=tuple(_hstates(prog)),
             hvo=_hvo(prog, facts),
             tail_frames=lambda: _tail_frames(prog, facts, kernel),
+            counters=lambda: _counters(prog, kernel.hstates),
             origins=facts.origins,
             direct_map=_direct_map(prog),
         )
@@ -186,6 +188,36 @@ def _hstates(prog: Program) -> Iterator[Hstate]:
             yield Hstate(order)
 
 
+def _counters(prog: Program, known: tuple[Hstate, ...]) -> Counters:
+    """Return the counters of the pools `known`, and of the static key that counts hugepages.
+
+    What cannot be read is not known: whoever looks at a pool can do without.
+    """
+    found: dict[int, Hstate] = {}
+    with contextlib.suppress(LookupError, AttributeError, TypeError, FaultError, HvoinspectError):
+        hstates = prog["hstates"]
+        for at in range(hstates.type_.length or 0):
+            hstate = hstates[at]
+            order = int(hstate.order.value_())
+            found.setdefault(
+                order,
+                Hstate(
+                    order,
+                    _by_node(hstate, "nr_huge_pages_node"),
+                    _by_node(hstate, "free_huge_pages_node"),
+                ),
+            )
+    pools = tuple(found.get(hstate.order, hstate) for hstate in known)
+    return Counters(pools, _key_count(prog, "hugetlb_optimize_vmemmap_key"))
+
+
+def _by_node(hstate: Object, member: str) -> dict[int, int] | None:
+    with contextlib.suppress(LookupError, AttributeError, TypeError, FaultError, HvoinspectError):
+        counts = hstate.member_(member).value_()
+        return {node: int(count) for node, count in enumerate(counts) if count}
+    return None
+
+
 def _hvo(prog: Program, facts: Facts) -> Hvo:
     # hugetlb_free_vmemmap_enabled up to 5.19; a static of mm/hugetlb_vmemmap.c since 6.0.
     enabled: bool | None = None
@@ -206,9 +238,13 @@ def _fake_head_key(prog: Program) -> int | None:
     gone with da3e2d1ca43d (7.1). Whichever way it is defined, `key.enabled` is its count, below
     zero while it is being switched on for the first time (include/linux/jump_label.h).
     """
-    for name in ("hugetlb_optimize_vmemmap_key", "hugetlb_free_vmemmap_enabled_key"):
-        with contextlib.suppress(LookupError, AttributeError, FaultError):
-            return int(prog[name].key.enabled.counter.value_())
+    count = _key_count(prog, "hugetlb_optimize_vmemmap_key")
+    return _key_count(prog, "hugetlb_free_vmemmap_enabled_key") if count is None else count
+
+
+def _key_count(prog: Program, name: str) -> int | None:
+    with contextlib.suppress(LookupError, AttributeError, FaultError):
+        return int(prog[name].key.enabled.counter.value_())
     return None
 
 

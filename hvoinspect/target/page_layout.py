@@ -37,12 +37,18 @@ def learn_page_layout(facts: Facts) -> StructPage:
         hugetlb_optimized=_bit(facts, "HPG_vmemmap_optimized"),
         node=node,
         zone=zone,
+        mapping=facts.offset("page", "mapping"),
+        buddy=_type_mark(facts, "PAGE_BUDDY_MAPCOUNT_VALUE", "PGTY_buddy"),
     )
     words = ((flags, "flags"), (compound, field), (private, "private"))
     fields = [(PageField(0, offset, 8), name) for offset, name in words]
+    if page.mapping is not None:
+        fields.append((PageField(0, page.mapping, 8), "mapping"))
     fields.append((page.order, "order"))
     if page.hugetlb:
         fields.append((page.hugetlb.where, "hugetlb mark"))
+    if page.buddy:
+        fields.append((page.buddy.where, "buddy mark"))
     for where, name in fields:
         # A field is read out of the aligned word that it is in.
         if where.offset % where.size or where.offset + where.size > size:
@@ -91,21 +97,29 @@ def _order(facts: Facts, flags: int) -> PageField:
     return PageField(1, flags, 1)
 
 
-def _hugetlb_mark(facts: Facts, flags: int) -> HugetlbMark | None:
+def _type_mark(facts: Facts, in_vmcoreinfo: str, in_types: str) -> HugetlbMark | None:
+    """Return the mark of a type that `page_type` holds, None where it has no such type."""
     page_type = facts.offset("page", "page_type")
     if page_type is None:
         page_type = facts.offset("page", "_mapcount")  # one union
-    # VMCOREINFO: ~PG_hugetlb up to 6.11, PGTY_hugetlb << 24 from then on.
-    number = facts.number("PAGE_HUGETLB_MAPCOUNT_VALUE")
-    kind = facts.constant("PGTY_hugetlb")
+    # VMCOREINFO: ~PG_hugetlb, say, up to 6.11, PGTY_hugetlb << 24 from then on.
+    number = facts.number(in_vmcoreinfo)
+    kind = facts.constant(in_types)
     if kind is None and number is not None and not number & 0xFF_FFFF:
         kind = number >> 24
     if kind is not None and page_type is not None:
         return HugetlbMark(PageField(0, page_type, 4), Bits(24, 0xFF), kind & 0xFF)
-    # 6.9 to 6.11: a type is a bit that is clear in page_type.
+    # Up to 6.11 (hugetlb from 6.9, buddy from 4.18): a type is a bit that is clear in page_type.
     if number is not None and page_type is not None:
         mask = ~number & 0xFFFF_FFFF | PAGE_TYPE_BASE
         return HugetlbMark(PageField(0, page_type, 4), Bits(0, mask), PAGE_TYPE_BASE)
+    return None
+
+
+def _hugetlb_mark(facts: Facts, flags: int) -> HugetlbMark | None:
+    mark = _type_mark(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE", "PGTY_hugetlb")
+    if mark is not None:
+        return mark
     flag = facts.number("PG_hugetlb")  # 6.6 to 6.8
     if flag is not None and 0 <= flag < 64:
         return HugetlbMark(PageField(1, flags, 8), Bits(flag, 1), 1)

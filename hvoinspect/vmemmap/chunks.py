@@ -69,6 +69,16 @@ class Content:
             return each[self.row].reshape(-1)[:count]
         return self.words_of(np.arange(count, dtype=np.intp), offset)
 
+    def matches(
+        self, count: int, offset: int, mask: np.uint64, value: np.uint64
+    ) -> NDArray[np.bool_]:
+        """Tell of each of the first `count` struct pages whether `word & mask == value`."""
+        if VMEMMAP_PAGE % self.page_size == 0:
+            # Each frame once, and no copy of the words but of what comes out.
+            each = (self.words[:, offset // 8 :: self.page_size // 8] & mask) == value
+            return np.asarray(each[self.row].reshape(-1)[:count])
+        return np.asarray((self.all_words(count, offset) & mask) == value)
+
     def words_of(self, indices: NDArray[np.intp], offset: int) -> NDArray[np.uint64]:
         """Return the word at `offset` of the struct pages at `indices` of the chunk."""
         position = indices * self.page_size + offset

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
 from hvoinspect.vmemmap.chunks import Chunk
-from hvoinspect.vmemmap.pages import PageClass
+from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, PageClass
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,18 @@ class Hugepages:
 
     What the page tables show of its N vmemmap pages: `vmemmap_pages` int64, N; `unknown` int64,
     how many of them are not mapped or not readable; `split` bool, all mapped by 4 KiB entries;
-    `head_frame` uint64, the pfn behind the first; `head_writable` bool; `tail_frame` uint64, the
-    pfn behind the second (the first's where N is 1); `tail_frames` int64, distinct frames behind
-    all but the first; `strays` int64, how many of those are not `tail_frame`; `distinct` int64,
+    `head_frame` uint64, the pfn behind the first, `on_head_frame`
+    int64, behind how many it is; `head_writable` bool; `tail_frame` uint64, the pfn behind the
+    second (the first's where N is 1); `tail_frames` int64, distinct frames behind all but the
+    first; `strays` int64, how many of those are not `tail_frame`; `distinct` int64,
     distinct frames behind all N; `read_only` int64, how many of all but the first are mapped
     read-only; `read_only_run` int64, how many right after the first are, before a writable one.
 
     What its struct pages show: `lost_tails` int64, how many of its tails resolve to another page
     than this head, `lost_pfn` uint64, the first of them, and `lost_to` uint64, the pfn it resolves
-    to; `encoding` uint8: the Encoding of the first tail's word.
+    to; `encoding` uint8: the Encoding of the first tail's word; `head_flags` int64, how many of its
+    tails have the flag PG_head, those on a frame that is shared with other hugepages aside, and
+    `head_flag_pfn` uint64, the first of them.
     """
 
     pfn: NDArray[np.uint64]
@@ -42,6 +45,7 @@ class Hugepages:
     unknown: NDArray[np.int64]
     split: NDArray[np.bool_]
     head_frame: NDArray[np.uint64]
+    on_head_frame: NDArray[np.int64]
     head_writable: NDArray[np.bool_]
     tail_frame: NDArray[np.uint64]
     tail_frames: NDArray[np.int64]
@@ -53,6 +57,8 @@ class Hugepages:
     lost_pfn: NDArray[np.uint64]
     lost_to: NDArray[np.uint64]
     encoding: NDArray[np.uint8]
+    head_flags: NDArray[np.int64]
+    head_flag_pfn: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.pfn)
@@ -117,6 +123,13 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
     own = np.arange(1 << order)
     head = chunk.pages.head[index[:, None] + own]
     resolved = head == pfn[:, None]
+    distinct = _distinct(frame, known)
+    # Behind the tails of an optimized one, but for its first, is a frame that others share (7.1+).
+    foreign = (tail_frame != frame[:, 0]) & (distinct < known.sum(axis=1))
+    flagged_tails = chunk.pages.flagged_tails
+    span = np.where(foreign, VMEMMAP_PAGE // page.size, 1 << order).astype(np.uint64)
+    flagged_at = np.searchsorted(flagged_tails, pfn)
+    flagged_end = np.searchsorted(flagged_tails, pfn + span)
     first_lost = np.argmin(resolved, axis=1) if count else np.zeros(0, np.intp)
 
     return Hugepages(
@@ -130,17 +143,20 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
         unknown=pages - known.sum(axis=1),
         split=chunk.split[vmemmap_page].all(axis=1),
         head_frame=frame[:, 0],
+        on_head_frame=((frame == frame[:, :1]) & known).sum(axis=1),
         head_writable=chunk.writable[vmemmap_page][:, 0],
         tail_frame=tail_frame,
         tail_frames=_distinct(tails, known[:, 1:]),
         strays=((tails != tail_frame[:, None]) & known[:, 1:]).sum(axis=1),
-        distinct=_distinct(frame, known),
+        distinct=distinct,
         read_only=(read_only & known[:, 1:]).sum(axis=1),
         read_only_run=np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
         lost_tails=(~resolved).sum(axis=1),
         lost_pfn=pfn + first_lost.astype(np.uint64),
         lost_to=head[np.arange(count), first_lost],
         encoding=chunk.pages.encoding[index + min(1, order)],
+        head_flags=flagged_end - flagged_at,
+        head_flag_pfn=np.append(flagged_tails, UNKNOWN_HEAD)[flagged_at],
     )
 
 

@@ -73,13 +73,14 @@ class Pages:
 
     `kind` uint8[n]: a PageClass. `head` uint64[n]: the pfn of the head, a head's and a single's
     own, or UNKNOWN_HEAD. `encoding` uint8[n]: an Encoding, of the words of tails that are no fake
-    heads.
+    heads. `flagged_tails` uint64, ascending: the pfns of tails that have the flag PG_head.
     """
 
     first_pfn: int
     kind: NDArray[np.uint8]
     head: NDArray[np.uint64]
     encoding: NDArray[np.uint8]
+    flagged_tails: NDArray[np.uint64]
 
 
 def decode(
@@ -154,4 +155,5 @@ def classify(words: Words, page: StructPage, vmemmap: tuple[int, int]) -> Pages:
     kind[offline] = PageClass.SINGLE
     head[offline] = own[offline]
     encoding[(kind != PageClass.TAIL)] = Encoding.NONE
-    return Pages(words.first_pfn, kind, head, encoding)
+    flagged_tails = own[reads_as_head & (kind == PageClass.TAIL)]
+    return Pages(words.first_pfn, kind, head, encoding, flagged_tails)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.layout import Kernel
-from hvoinspect.vmemmap.checks import HUGEPAGE_RULES, Finding, tails_have_a_head
+from hvoinspect.target.layout import Counters, Kernel
+from hvoinspect.vmemmap.backing import Backing, all_backing, backing_of
+from hvoinspect.vmemmap.checks import RULES, lost_tails
 from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
 from hvoinspect.vmemmap.hugepages import Hugepages, find_hugepages, join
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import Directory, Maps, walk_directory
+from hvoinspect.vmemmap.rules import Evidence, Finding, LostTails, judge
 from hvoinspect.vmemmap.savings import Mappings, Savings, account, map_of, sum_of
 
 REREADS = 3
@@ -27,14 +29,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Part:
-    """What one chunk comes to; `lost` are the findings that need its struct pages."""
+    """What one chunk comes to."""
 
     classes: NDArray[np.int64]
     encodings: NDArray[np.int64]
     offline: int
     hugepages: Hugepages
     mappings: Mappings
-    lost: tuple[Finding, ...]
+    lost: LostTails
+    backing: Backing
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Scan:
 
     `classes`: struct pages of each PageClass. `encodings`: tails that are no fake heads, by
     Encoding. `offline`: struct pages of offline sections, counted as single and not read.
+    `ignored`: the names of the rules that were left out.
     """
 
     kernel: Kernel
@@ -54,6 +58,7 @@ class Scan:
     pte_tables: int
     savings: Savings
     findings: tuple[Finding, ...]
+    ignored: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -71,8 +76,14 @@ class Scan:
         return self.offline
 
 
-def scan(kernel: Kernel, progress: Progress = lambda _done, _total: None) -> Scan:
+def scan(
+    kernel: Kernel,
+    progress: Progress = lambda _done, _total: None,
+    ignored: Collection[str] = (),
+) -> Scan:
     """Scan the vmemmap of `kernel`, which has at least one present section.
+
+    The rules whose names are `ignored` are left out.
 
     On a live kernel, chunks that look wrong are read again after a pause, and only what looks wrong
     the same way each time is reported. Raises nothing for memory that cannot be read: the result
@@ -81,14 +92,15 @@ def scan(kernel: Kernel, progress: Progress = lambda _done, _total: None) -> Sca
     starts = chunk_starts(kernel)
     directory = _directory(kernel)
     parts: dict[int, Part] = {}
+    counters = kernel.counters()
     for done, start in enumerate(starts):
         progress(done, len(starts))
         parts[start] = _inspect(kernel, directory, start)
     progress(len(starts), len(starts))
 
-    findings = _findings(list(parts.values()))
+    findings = judge(RULES, _evidence(kernel, parts, counters), ignored)
     if kernel.live:
-        findings = _that_hold(kernel, findings, parts)
+        findings = _that_hold(kernel, findings, parts, counters, ignored)
     result = list(parts.values())
     hugepages = join([part.hugepages for part in result])
     mappings = sum_of([part.mappings for part in result])
@@ -105,6 +117,7 @@ def scan(kernel: Kernel, progress: Progress = lambda _done, _total: None) -> Sca
         pte_tables=int((directory.maps == Maps.PTE_TABLE).sum()),
         savings=account(hugepages, mappings, shared, kernel.hvo),
         findings=tuple(replace(finding, confirmed=True) for finding in findings),
+        ignored=tuple(rule.name for rule in RULES if rule.name in ignored),
     )
 
 
@@ -123,22 +136,45 @@ def _inspect(kernel: Kernel, directory: Directory, first_pfn: int) -> Part:
         offline=int((~chunk.online & (kind != PageClass.HOLE)).sum()),
         hugepages=hugepages,
         mappings=map_of(chunk, kernel.page.size),
-        lost=tuple(tails_have_a_head(chunk, hugepages)),
+        lost=lost_tails(chunk, hugepages),
+        backing=backing_of(kernel, chunk),
     )
 
 
-def _findings(parts: list[Part]) -> list[Finding]:
-    lost = [finding for part in parts for finding in part.lost]
-    hugepages = join([part.hugepages for part in parts])
-    return [finding for rule in HUGEPAGE_RULES for finding in rule(hugepages)] + lost
+def _evidence(kernel: Kernel, parts: Mapping[int, Part], counters: Counters) -> Evidence:
+    """Put what was read together; `counters` are those from before it was."""
+    read = list(parts.values())
+    return Evidence(
+        kernel=kernel,
+        hugepages=join([part.hugepages for part in read]),
+        mappings=sum_of([part.mappings for part in read]),
+        lost=LostTails(
+            np.concatenate([part.lost.pfn for part in read]),
+            np.concatenate([part.lost.to for part in read]),
+        ),
+        backing=all_backing([part.backing for part in read]),
+        tail_frames=kernel.tail_frames(),
+        first_pfn=int(kernel.sections.numbers[0]) * kernel.sections.pages,
+        masks=any(part.encodings[Encoding.MASK] for part in read),
+        whole=not any(part.classes[PageClass.UNREADABLE] for part in read),
+        counters=counters if kernel.counters() == counters else None,
+    )
 
 
-def _that_hold(kernel: Kernel, findings: list[Finding], parts: dict[int, Part]) -> list[Finding]:
+def _that_hold(
+    kernel: Kernel,
+    findings: list[Finding],
+    parts: dict[int, Part],
+    counters: Counters,
+    ignored: Collection[str],
+) -> list[Finding]:
     """Read the chunks of `findings` again, into `parts`, and return the findings that are still so.
 
     The optimized flag is set before the remap and TLB flushes are batched, and compound pages come
-    and go, so a single look at a live kernel proves nothing.
+    and go, so a single look at a live kernel proves nothing. What a rule on the whole machine found
+    takes a look at the whole machine.
     """
+    whole = {rule.name for rule in RULES if rule.whole}
     for _ in range(REREADS):
         if not findings:
             break
@@ -146,9 +182,12 @@ def _that_hold(kernel: Kernel, findings: list[Finding], parts: dict[int, Part]) 
         directory = _directory(kernel)
         starts = np.array(sorted(parts))
         pfns = np.array([finding.pfn for finding in findings])
-        for start in np.unique(starts[np.searchsorted(starts, pfns, side="right") - 1]).tolist():
+        again = starts
+        if whole.isdisjoint(finding.rule for finding in findings):
+            again = np.unique(starts[np.searchsorted(starts, pfns, side="right") - 1])
+        for start in again.tolist():
             parts[start] = _inspect(kernel, directory, start)
         before = {(finding.rule, finding.pfn) for finding in findings}
-        again = _findings(list(parts.values()))
-        findings = [finding for finding in again if (finding.rule, finding.pfn) in before]
+        now = judge(RULES, _evidence(kernel, parts, counters), ignored)
+        findings = [finding for finding in now if (finding.rule, finding.pfn) in before]
     return findings

@@ -99,12 +99,50 @@ def note_targets(monkeypatch: pytest.MonkeyPatch) -> list[Target]:
     """Let no scan be made; return where those that are asked for will be."""
     asked: list[Target] = []
 
-    def scan_target(target: Target, _progress: object) -> ScanResult:
+    def scan_target(target: Target, _progress: object, _ignored: object) -> ScanResult:
         asked.append(target)
         return situation("mask")
 
     monkeypatch.setattr(api, "scan_target", scan_target)
     return asked
+
+
+class TestRules:
+    def test_they_are_listed_without_a_kernel(self, call: Call) -> None:
+        status, out, err = call("scan", "--rules")
+        assert (status, err) == (0, "")
+        assert "tails-read-only" in out
+        status, listed, _ = call("scan", "--rules", "--json")
+        rules = json.loads(listed)["rules"]
+        assert status == 0
+        assert [rule["name"] for rule in rules if rule["name"] not in out] == []
+        assert {rule["severity"] for rule in rules} == {"error", "warning"}
+
+    @pytest.mark.parametrize("width", [40, 80, 200])
+    def test_at_any_width(self, call: Call, width: int) -> None:
+        _, out, _ = call("scan", "--rules", "--width", width)
+        assert max(len(line) for line in out.splitlines()) <= width
+        assert "\u2026" not in out, "nothing is cut off"
+
+    def test_one_that_is_ignored_is_neither_shown_nor_counted(
+        self, call: Call, damaged_core: Path
+    ) -> None:
+        asked = ("scan", "-c", damaged_core, "--ignore", "tail-decodes-to-head")
+        status, out, _ = call(*asked)
+        assert status == 0
+        assert out.endswith("No findings.\nNot checked, as asked: tail-decodes-to-head.\n")
+        result = json.loads(call(*asked, "--ignore", "tails-read-only", "--json")[1])
+        assert result["ignored_rules"] == ["tails-read-only", "tail-decodes-to-head"]
+        assert result["findings_count"] == {"error": 0, "warning": 0}
+
+    def test_another_is_not_affected(self, call: Call, damaged_core: Path) -> None:
+        assert call("scan", "-c", damaged_core, "--ignore", "tails-read-only")[0] == 1
+
+    def test_one_that_is_unknown(self, call: Call) -> None:
+        status, out, err = call("scan", "--demo", "after", "--ignore", "tails_read_only")
+        assert (status, out) == (2, "")
+        assert "no rule is named tails_read_only" in told(err)[0]
+        assert "tails-read-only" in err
 
 
 class TestTargets:
@@ -203,7 +241,7 @@ from hvoinspect.cli import progress
 from hvoinspect.cli.main import main
 progress.PATIENCE_SECONDS = float(sys.argv[1])
 scan_target = api.scan_target
-def slowly(target, report):
+def slowly(target, report, ignored):
     for done in range(8):
         report(done, 8)
         time.sleep(0.05)

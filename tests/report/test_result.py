@@ -17,7 +17,7 @@ from hvoinspect.errors import ExitStatus
 from hvoinspect.report import result as result_module
 from hvoinspect.report.result import ScanResult, exit_status, result_of, to_json
 from hvoinspect.target.layout import Hvo
-from hvoinspect.vmemmap.checks import Finding
+from hvoinspect.vmemmap.rules import Finding
 from tests.madeup import SECTION_PAGES, TAILS, Machine, Tail
 from tests.report.situations import (
     NOT_BUILT,
@@ -363,7 +363,7 @@ class TestSituations:
 def finding(
     pfn: int, severity: Literal["error", "warning"] = "error", rule: str = "tails-read-only"
 ) -> Finding:
-    return Finding(rule, severity, pfn, "one thing", "another", confirmed=True)
+    return Finding(rule, severity, pfn, "one thing", "another", True, "what follows")
 
 
 def with_findings(*findings: Finding) -> ScanResult:
@@ -382,6 +382,7 @@ class TestFindings:
                 "expected": "one thing",
                 "found": "another",
                 "confirmed": True,
+                "meaning": "what follows",
             }
         ]
 

@@ -44,7 +44,7 @@ def hostile() -> ScanResult:
     result = situation("error")
     result["kernel"]["release"] = result["source"]["path"] = HOSTILE
     result["notes"] = [HOSTILE]
-    for name in ("rule", "expected", "found", "address"):
+    for name in ("rule", "expected", "found", "meaning", "address"):
         result["findings"][0][name] = HOSTILE
     return result
 
@@ -111,7 +111,7 @@ def test_hostile_text_is_shown_as_it_is_written_and_steers_nothing(encoding: str
     page = shown(hostile(), 200, encoding=encoding)
     wide = "\\u4e2d\\xfc" if encoding == "ascii" else "\u4e2d\xfc"
     harmless = r"\x1b[31m\x1b]0;title\x07 [red]x[/red] :smile:\nsecond\r\u202eline " + wide
-    assert page.count(harmless) == 7, "release, path, note, and four of the finding"
+    assert page.count(harmless) == 8, "release, path, note, and five of the finding"
     assert f"\nNote: {harmless}\n" in page
 
 

@@ -11,7 +11,7 @@ from drgn import Architecture, Platform, Program
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.facts import Facts
-from hvoinspect.target.layout import Bits, Hstate, Hvo, Kernel, PageField, Paging
+from hvoinspect.target.layout import Bits, Counters, Hstate, Hvo, Kernel, PageField, Paging
 from hvoinspect.target.learn import DrgnMemory, _paging, learn
 from hvoinspect.target.memory import UnreadableMemoryError
 from hvoinspect.target.symbols import register_all
@@ -186,6 +186,30 @@ class TestHstates:
         kernel = without_symbol(TinyKernel(), "hugetlb_max_hstate")
         kernel.variable("hugetlb_max_hstate", struct.pack("<i", count))
         assert len(learned(kernel).hstates) == (2 if count > 0 else 0)
+
+
+class TestCounters:
+    def test_they_are_read_anew_each_time(self) -> None:
+        kernel = TinyKernel()
+        found = learned(kernel)
+        assert found.counters() == Counters((Hstate(9, {}, {}), Hstate(18, {}, {})))
+        hugepages = (0, 7, 5, 0, 0, 0, 4, 0)
+        size = len(kernel.hstate(9, b""))
+        place = kernel.hstates + size  # the second one
+        kernel.memory[place : place + size] = kernel.hstate(9, b"2M", hugepages)
+        assert found.counters().hstates == (Hstate(9, {1: 7, 2: 5}, {2: 4}), Hstate(18, {}, {}))
+
+    def test_of_the_static_keys_only_one_counts_hugepages(self) -> None:
+        """hugetlb_free_vmemmap_enabled_key (up to 5.18) is on or off."""
+        kernel = TinyKernel()
+        kernel.variable("hugetlb_free_vmemmap_enabled_key", struct.pack("<Q8x", 1))
+        assert learned(kernel).counters().optimized_key is None
+
+    def test_what_cannot_be_read_is_not_known(self) -> None:
+        kernel = TinyKernel()
+        found = learned(kernel)
+        kernel.put(kernel.entry(kernel.entry(TABLES, 511), 510) + 8, 0)  # the variables' block
+        assert found.counters() == Counters((Hstate(9), Hstate(18)))
 
 
 class TestSharedTails:

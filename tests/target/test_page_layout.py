@@ -125,6 +125,15 @@ class TestHugetlbMark:
         assert not told(mark, 0xFFFF_FFFF & ~0x80), "another type"
         assert not told(mark, 5), "a count of mappings, with that bit clear by chance"
 
+    def test_free_blocks_are_marked_by_a_type_all_along(self) -> None:
+        """VMCOREINFO has ~PG_buddy up to 6.11, PGTY_buddy << 24 from 6.12 on."""
+        early = layout(info={"NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)": str(~0x80)}).buddy
+        assert told(early, 0xFFFF_FFFF & ~0x80)
+        assert not told(early, 0xFFFF_FFFF & ~0x100)
+        late = layout(info={"NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)": str(0xF0 << 24)}).buddy
+        assert late == HugetlbMark(PageField(0, 48, 4), Bits(24, 0xFF), 0xF0)
+        assert layout(info={"NUMBER(PG_hugetlb)": "8"}).buddy is None
+
     def test_from_6_12_a_number_in_the_highest_byte_of_the_type(self) -> None:
         mark = layout(constants={"PGTY_hugetlb": 0xF4}).hugetlb
         assert mark == HugetlbMark(PageField(0, 48, 4), Bits(24, 0xFF), 0xF4)

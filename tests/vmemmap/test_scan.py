@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvoinspect.vmemmap.checks import Finding
 from hvoinspect.vmemmap.pages import Encoding, PageClass
+from hvoinspect.vmemmap.rules import Finding
 from hvoinspect.vmemmap.scan import scan
 from tests.madeup import (
     COMPOUND,

@@ -1,0 +1,202 @@
+"""Rules on the machine as a whole: what its pages come to against what the kernel keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hvoinspect.target.layout import VMEMMAP_PAGE, Hstate
+from hvoinspect.vmemmap.frames import read_frames
+from hvoinspect.vmemmap.hugepages import Hugepages
+from hvoinspect.vmemmap.rules import Breach, Evidence, Rule
+
+TAIL_MAPPING = 0x400
+"""Low bits of what `mapping` of a tail is poisoned with (include/linux/poison.h, TAIL_MAPPING); the
+high ones hang on CONFIG_ILLEGAL_POINTER_VALUE."""
+
+
+def zones_tail_frame(evidence: Evidence) -> Iterator[Breach]:
+    """From 7.1 on, all of a zone's shared tail frame is tails of that zone, without PG_head.
+
+    622026e87c40. One frame stands for the tails of every optimized hugepage of the zone and order,
+    so damage to it is damage to all of them. Judged are the flag PG_head, node and zone, and
+    `mapping`, poisoned in every tail; the compound words are `tail-decodes-to-head`'s. Nothing else
+    in it holds on all kernels: measured on 7.3, the frame for 1 GiB pages set up at boot is left
+    with reference counts of 1 and with list heads that differ. mm/hugetlb_vmemmap.c,
+    `vmemmap_get_tail()`.
+    """
+    page, pages = evidence.kernel.page, evidence.hugepages
+    used = sorted(
+        (frame, key)
+        for key, frame in evidence.tail_frames.items()
+        if (pages.tail_frame == frame).any()
+    )
+    words, readable = read_frames(
+        evidence.kernel.memory, np.array([frame for frame, _ in used], np.uint64)
+    )
+    each = page.size // 8
+    for (frame, (node, zone, _)), content, there in zip(used, words, readable, strict=True):
+        if not there or VMEMMAP_PAGE % page.size:
+            continue
+        flags = content[page.flags // 8 :: each]
+        wrong = (flags & np.uint64(page.head_bit)) != 0
+        wrong |= (flags >> np.uint64(page.node.shift) & np.uint64(page.node.mask)) != node
+        wrong |= (flags >> np.uint64(page.zone.shift) & np.uint64(page.zone.mask)) != zone
+        if page.mapping is not None:
+            mapping = content[page.mapping // 8 :: each]
+            wrong |= (mapping & np.uint64(VMEMMAP_PAGE - 1)) != TAIL_MAPPING
+        if not wrong.any():
+            continue
+        users = pages.where(pages.tail_frame == frame)
+        first = int(np.argmax(wrong))
+        yield Breach(
+            int(users.pfn[0]) + VMEMMAP_PAGE // page.size + first,
+            f"tails of node {node}, zone {zone} in all of frame {frame:#x}",
+            f"{int(wrong.sum())} struct pages that are none, behind {len(users)} hugepages",
+        )
+
+
+def vmemmap_aligned(evidence: Evidence) -> Iterator[Breach]:
+    """Where tails hold masks, the vmemmap is aligned to the struct pages of the largest hugepage.
+
+    8c846c879e22 (7.1): the head's address is the tail's under the mask, so it must be a multiple of
+    what the mask spans. The kernel only warns of it, once, in `sparse_init()`.
+    """
+    kernel = evidence.kernel
+    if not evidence.masks or not kernel.hstates:
+        return
+    span = kernel.page.size << max(hstate.order for hstate in kernel.hstates)
+    if kernel.vmemmap % span:
+        yield Breach(
+            evidence.first_pfn,
+            f"a vmemmap aligned to {span:#x} bytes",
+            f"it begins at {kernel.vmemmap:#x}",
+        )
+
+
+def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
+    """There are as many hugetlb pages of each size on each node as the pool's counters say.
+
+    All kernels: `nr_huge_pages_node` and `free_huge_pages_node` of struct hstate against the heads
+    found, and those with HPG_freed. Told only where all of the vmemmap could be read. A warning,
+    because a hugepage that is on its way out is not counted any more but looks like one until its
+    vmemmap is restored (mm/hugetlb.c, `__remove_hugetlb_folio()`).
+    """
+    for hstate in _pools(evidence):
+        pages = evidence.hugepages.where(evidence.hugepages.order == hstate.order)
+        total, free = hstate.total or {}, hstate.free
+        for node in sorted({*total, *pages.node.tolist()}):
+            here = pages.where(pages.node == node)
+            seen, seen_free = len(here), int(here.free.sum())
+            told = total.get(node, 0)
+            told_free = None if free is None else free.get(node, 0)
+            if seen == told and told_free in (None, seen_free):
+                continue
+            yield Breach(
+                int(here.pfn[0]) if seen else evidence.first_pfn,
+                f"{told} hugepages of order {hstate.order} on node {node}"
+                + ("" if told_free is None else f", {told_free} free"),
+                f"{seen} found, {seen_free} free",
+            )
+
+
+def static_key_counts_optimized(evidence: Evidence) -> Iterator[Breach]:
+    """Up to 7.0, the static key that makes the kernel look for fake heads counts what has them.
+
+    `hugetlb_optimize_vmemmap_key`, raised by one with each hugepage that is optimized and lowered
+    when it is restored (mm/hugetlb_vmemmap.c), gone with da3e2d1ca43d (7.1). Told only where all of
+    the vmemmap could be read and the pools' counters agree: else hugepages may have gone unseen.
+    Where flag and page tables differ, which another rule tells, either count will do.
+    """
+    counters, pages = evidence.counters, evidence.hugepages
+    if counters is None or counters.optimized_key is None or not evidence.whole:
+        return
+    if next(pool_counters_agree(evidence), None) is not None:
+        return
+    key, flagged, remapped = counters.optimized_key, _count(pages, True), _count(pages, False)
+    if key not in (flagged, remapped):
+        yield Breach(
+            evidence.first_pfn,
+            f"a static key with the count {remapped}, one an optimized hugepage",
+            f"its count is {key}",
+        )
+
+
+def vmemmap_frames_in_use(evidence: Evidence) -> Iterator[Breach]:
+    """No frame behind the vmemmap is inside of a block that the page allocator has free.
+
+    All kernels. HVO gives a frame back only after it is mapped nowhere, and takes one out before it
+    maps it (mm/hugetlb_vmemmap.c, `free_vmemmap_page_list()`, `alloc_vmemmap_page_list()`). Free
+    are the blocks in the lists of mm/page_alloc.c, whose first page is of the type buddy with its
+    order in `private`; pages in the lists of a CPU bear no mark. On a live kernel nothing is said
+    where the pools' counters moved meanwhile, or are not known.
+    """
+    kernel, counters, backing = evidence.kernel, evidence.counters, evidence.backing
+    moved = counters is None or any(hstate.total is None for hstate in counters.hstates)
+    if not len(backing.free) or (kernel.live and moved):
+        return
+    order = np.argsort(backing.free)
+    block = backing.free[order]
+    block_end = np.maximum.accumulate(
+        block + np.left_shift(np.uint64(1), backing.free_order[order])
+    )
+    last = np.searchsorted(block, backing.frame + backing.count)  # the one before begins in time
+    hit = (last > 0) & (block_end[last - 1] > backing.frame)
+    for i in np.flatnonzero(hit).tolist():
+        start, first = int(block[last[i] - 1]), int(backing.frame[i])
+        inside = max(start - first, 0)
+        yield Breach(
+            int(backing.pfn[i]) + inside * VMEMMAP_PAGE // kernel.page.size,
+            "a frame that is in use, as it is mapped in the vmemmap",
+            f"frame {first + inside:#x} is free, in the block at pfn {start:#x}",
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "zones-tail-frame",
+        "error",
+        "Every optimized hugepage of that zone and size reads damaged struct pages.",
+        zones_tail_frame,
+    ),
+    Rule(
+        "vmemmap-aligned",
+        "error",
+        "Tails of the largest hugepages would lead to a wrong head.",
+        vmemmap_aligned,
+        whole=True,
+    ),
+    Rule(
+        "pool-counters-agree",
+        "warning",
+        "Hugepages were lost or counted twice, or one was on its way in or out.",
+        pool_counters_agree,
+        whole=True,
+    ),
+    Rule(
+        "static-key-counts-optimized",
+        "warning",
+        "If it falls to 0 too early the kernel takes fake heads for heads.",
+        static_key_counts_optimized,
+        whole=True,
+    ),
+    Rule(
+        "vmemmap-frames-in-use",
+        "error",
+        "The next user of that memory will overwrite these struct pages.",
+        vmemmap_frames_in_use,
+        whole=True,
+    ),
+)
+
+
+def _pools(evidence: Evidence) -> tuple[Hstate, ...]:
+    """Return the pools whose counters can be held against what was found."""
+    if evidence.counters is None or not evidence.whole:
+        return ()
+    return tuple(hstate for hstate in evidence.counters.hstates if hstate.total is not None)
+
+
+def _count(pages: Hugepages, flagged: bool) -> int:
+    return int((pages.flagged if flagged else pages.remapped).sum())

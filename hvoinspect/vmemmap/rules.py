@@ -1,0 +1,122 @@
+"""What a rule of the scan is, what it judges, and what it finds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.layout import Counters, Kernel, TailFrames
+from hvoinspect.vmemmap.backing import Backing
+from hvoinspect.vmemmap.hugepages import Hugepages
+from hvoinspect.vmemmap.savings import Mappings
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A breach of a rule, at the struct page `pfn`.
+
+    `confirmed` says that it still held when the memory was read again, or that the memory does not
+    move. `meaning` is one sentence on what follows from it.
+    """
+
+    rule: str
+    severity: Severity
+    pfn: int
+    expected: str
+    found: str
+    confirmed: bool = False
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class LostTails:
+    """Tails of compound pages other than hugetlb that lead to no head, in one chunk or in many.
+
+    `pfn` uint64[n]; `to` uint64[n]: the pfn that the compound word names, or UNKNOWN_HEAD.
+    """
+
+    pfn: NDArray[np.uint64]
+    to: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was read of a machine, for rules to judge.
+
+    `first_pfn`: of the first present section, where what concerns the machine as a whole is found.
+    `masks`: whether any tail's word is a mask. `whole`: every struct page was read. `counters`:
+    the kernel's own counts, None where they changed while the rest was read, so that they cannot
+    be held against it.
+    """
+
+    kernel: Kernel
+    hugepages: Hugepages
+    mappings: Mappings
+    lost: LostTails
+    backing: Backing
+    tail_frames: TailFrames
+    first_pfn: int
+    masks: bool
+    whole: bool
+    counters: Counters | None
+
+
+@dataclass(frozen=True)
+class Breach:
+    """What a rule finds: what was expected and what was found, at the struct page `pfn`.
+
+    `severity` and `meaning` only where they are not the rule's own.
+    """
+
+    pfn: int
+    expected: str
+    found: str
+    severity: Severity | None = None
+    meaning: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that must hold of a vmemmap.
+
+    The docstring of `look` says what must hold, on which kernels, why, and where that comes from;
+    its first line is what is listed. `meaning`: one sentence on what a breach comes to. `whole`
+    marks a rule on the machine as a whole, which no look at a part of it can confirm.
+    """
+
+    name: str
+    severity: Severity
+    meaning: str
+    look: Callable[[Evidence], Iterator[Breach]]
+    whole: bool = False
+
+    @property
+    def holds(self) -> str:
+        """What must hold, in one line."""
+        return (inspect.getdoc(self.look) or self.name).splitlines()[0]
+
+    def findings(self, evidence: Evidence) -> Iterator[Finding]:
+        """Judge `evidence`."""
+        for breach in self.look(evidence):
+            yield Finding(
+                self.name,
+                breach.severity or self.severity,
+                breach.pfn,
+                breach.expected,
+                breach.found,
+                meaning=breach.meaning or self.meaning,
+            )
+
+
+def judge(rules: Sequence[Rule], evidence: Evidence, ignored: Collection[str]) -> list[Finding]:
+    """Return the findings of all `rules` but those whose names are `ignored`."""
+    return [
+        finding for rule in rules if rule.name not in ignored for finding in rule.findings(evidence)
+    ]
