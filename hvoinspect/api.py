@@ -31,8 +31,9 @@ from hvoinspect.target import kernelview
 from hvoinspect.target.address import Address, parse_address, place_of
 from hvoinspect.target.capture import write_capture
 from hvoinspect.target.choice import Target
+from hvoinspect.target.denied import NoKcoreError
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.open import NoKcoreError, open_program, open_target
+from hvoinspect.target.open import open_program, open_target
 from hvoinspect.target.sections import PAGE_TABLES
 from hvoinspect.vmemmap.explain import explain
 from hvoinspect.vmemmap.pages import PageClass

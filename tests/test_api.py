@@ -12,9 +12,9 @@ from hvoinspect import api
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target import kernelview
 from hvoinspect.target.choice import Target
+from hvoinspect.target.denied import NoKcoreError
 from hvoinspect.target.kernelview import COMPOUND_HEAD, COMPOUND_TAIL
 from hvoinspect.target.layout import Source
-from hvoinspect.target.open import NoKcoreError
 from tests.madeup import Machine
 from tests.report.situations import HUGE, view
 

@@ -14,6 +14,7 @@ from click.shell_completion import shell_complete
 
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
+from hvoinspect.cli.doctor import doctor
 from hvoinspect.cli.hotpath import hotpath
 from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.page import page
@@ -34,6 +35,7 @@ Examples:
   hvoinspect scan --demo after             a kernel that is shipped along
   hvoinspect page ffffea0004009340 -c vmcore
   sudo hvoinspect capture -o host.hvo      a small file to look at elsewhere
+  sudo hvoinspect doctor                   what can be read on this host
   hvoinspect scan --help                   all that a command can do
 \b
 Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
@@ -59,6 +61,7 @@ def hvoinspect(context: click.Context) -> None:
 
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
+hvoinspect.add_command(doctor)
 hvoinspect.add_command(hotpath)
 hvoinspect.add_command(page)
 

@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from drgn import Program
+from hvoinspect.target.denied import no_addresses, no_kallsyms
 
-from hvoinspect.errors import HvoinspectError
+if TYPE_CHECKING:
+    from drgn import Program
 
 _SUFFIX = re.compile(r"\.(isra|constprop|part)\.\d+")
 """What the compiler adds to the name of a function's copy that it changed."""
@@ -75,14 +77,9 @@ def read_functions(root: Path) -> Functions:
                 if name in ("_stext", "_sinittext", "_einittext"):
                     marks[name] = address
     except OSError as error:
-        raise HvoinspectError(
-            f"{path} cannot be read: {error.strerror}", "use a kernel with CONFIG_KALLSYMS"
-        ) from error
+        raise no_kallsyms(path, error) from error
     if not marks.get("_stext"):
-        raise HvoinspectError(
-            f"{path} shows no addresses",
-            "run it as root, with the sysctl kernel.kptr_restrict at 1 or 0",
-        )
+        raise no_addresses(path)
     functions.sort()
     return Functions(
         tuple(address for address, _ in functions),
@@ -110,6 +107,8 @@ def read_code(address: int) -> bytes:
 
 @functools.cache
 def _running_kernel() -> Program:
+    from drgn import Program  # noqa: PLC0415 - takes long, and is for what cannot be probed
+
     prog = Program()
     prog.set_kernel()
     return prog

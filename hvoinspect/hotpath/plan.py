@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
-from hvoinspect.hotpath import perf
 from hvoinspect.hotpath.backend import Counter, Filter
 from hvoinspect.hotpath.callers import read_callers
+from hvoinspect.hotpath.denied import kprobes_off, no_kprobes, no_sites, not_root
 from hvoinspect.hotpath.files import (
     Forbidden,
     Functions,
     read_functions,
-    read_text,
-    tracing_folders,
 )
+from hvoinspect.hotpath.host import are_kprobes_off, has_kprobes
 from hvoinspect.hotpath.points import (
     Points,
     Ranges,
@@ -27,7 +26,7 @@ from hvoinspect.hotpath.points import (
     ranges_of_callers,
     ranges_of_sites,
 )
-from hvoinspect.hotpath.probes import BpfCounter, no_kprobes
+from hvoinspect.hotpath.probes import BpfCounter
 from hvoinspect.hotpath.run import Mode
 from hvoinspect.hotpath.sampling import Sampler
 from hvoinspect.hotpath.sitesfile import Sites, check_build_id, find_sites, read_sites
@@ -98,7 +97,7 @@ def choose(wish: Wish, build_id: str | None, tail: str | None, root: Path = Path
 def check_root() -> None:
     """Raise HvoinspectError if this user may not count at all."""
     if os.geteuid() != 0:
-        raise HvoinspectError("only root may count in the kernel", "run it again with sudo")
+        raise not_root()
 
 
 def _sites(wish: Wish, build_id: str | None, notes: list[str]) -> Sites | None:
@@ -112,36 +111,27 @@ def _sites(wish: Wish, build_id: str | None, notes: list[str]) -> Sites | None:
     found = find_sites(build_id) if build_id else None
     if found is not None:
         return found
-    why = f"there is no sites file for this kernel (build-id {build_id or 'unknown'})"
-    remedy = "make one with `hvoinspect hotpath sites -o FILE` and give it with --sites"
+    missing = no_sites(build_id)
     if wish.mode == "sites":
-        raise HvoinspectError(why, remedy)
-    notes.append(f"the copies are not known: {why}; {remedy}")
+        raise missing
+    notes.append(f"the copies are not known: {missing.why}; {missing.remedy}")
     return None
 
 
 def _mode(wish: Wish, sites: Sites | None, root: Path, notes: list[str]) -> Mode:
     if wish.mode is not None:
         return wish.mode
-    if not _has_kprobes(root):
+    if not has_kprobes(root):
         notes.append(f"samples only: {no_kprobes().why}")
         return "sample"
     return "sites" if sites is not None else "functions"
 
 
-def _has_kprobes(root: Path) -> bool:
-    events = (folder / "kprobe_events" for folder in tracing_folders(root))
-    return perf.kprobe_type(root) is not None or any(path.exists() for path in events)
-
-
 def _counter(wish: Wish, keys: Mapping[int, object], root: Path, notes: list[str]) -> Counter:
-    if not _has_kprobes(root):
+    if not has_kprobes(root):
         raise no_kprobes()
-    if read_text(root / "sys/kernel/debug/kprobes/enabled") == "0":
-        raise HvoinspectError(
-            "kprobes are switched off",
-            "switch them on with: echo 1 > /sys/kernel/debug/kprobes/enabled",
-        )
+    if are_kprobes_off(root):
+        raise kprobes_off()
     needs_bcc = bool(wish.only) or wish.budget is not None
     if wish.backend == "tracefs":
         if needs_bcc:

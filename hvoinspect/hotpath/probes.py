@@ -16,6 +16,15 @@ from typing import Any
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.hotpath import perf
 from hvoinspect.hotpath.backend import Cost, Filter
+from hvoinspect.hotpath.denied import (
+    broken_bcc,
+    no_bcc,
+    no_headers,
+    no_kprobes,
+    not_root,
+    other_bcc,
+)
+from hvoinspect.hotpath.host import header_places
 
 SYSTEM_BCC = Path("/usr/lib/python3/dist-packages/bcc")
 """Where Debian's python3-bpfcc is, for the system's own Python."""
@@ -24,7 +33,6 @@ CLOSING_THREADS = 32
 
 # Headers of 6.19 and later use Microsoft's extensions of C, which clang must be told.
 _CFLAGS = ["-fms-extensions", "-Wno-microsoft-anon-tag", "-w"]
-_INSTALL = "install it with: sudo apt-get install python3-bpfcc"
 
 
 class BpfProgram:
@@ -171,24 +179,11 @@ def import_bcc() -> Any:
     try:
         import bcc  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
     except ImportError as error:
-        if SYSTEM_BCC.is_dir():
-            raise HvoinspectError(
-                f"bcc is installed for the system's Python, and this is {sys.executable}: {error}",
-                "run scripts/hvoinspect, or a virtual environment made by /usr/bin/python3 "
-                "with --system-site-packages; --backend tracefs needs no bcc",
-            ) from error
-        raise HvoinspectError(
-            "bcc, which compiles the counting program, is not installed",
-            f"{_INSTALL}; --backend tracefs needs no bcc",
-        ) from error
+        raise no_bcc(error, elsewhere=SYSTEM_BCC.is_dir()) from error
     except Exception as error:
-        raise HvoinspectError(f"bcc cannot be loaded: {error}", _INSTALL) from error
+        raise broken_bcc(error) from error
     if not hasattr(bcc, "BPF"):
-        place = getattr(bcc, "__file__", None) or "the bcc that Python finds"
-        raise HvoinspectError(
-            f"{place} is another package of that name, as PyPI's is",
-            f"remove it with: pip uninstall bcc; then {_INSTALL}",
-        )
+        raise other_bcc(getattr(bcc, "__file__", None) or "the bcc that Python finds")
     return bcc
 
 
@@ -196,24 +191,9 @@ def check_headers(root: Path = Path("/")) -> None:
     """Raise HvoinspectError if bcc would find no kernel headers."""
     given = os.environ.get("BCC_KERNEL_SOURCE")
     release = os.uname().release
-    places = [Path(given)] if given else [root / f"lib/modules/{release}/build"]
-    if not given:
-        places += [root / "sys/kernel/kheaders.tar.xz", root / "proc/kheaders.tar.xz"]
+    places = header_places(root, release, given)
     if not any(place.exists() for place in places):
-        raise HvoinspectError(
-            f"bcc wants the headers of kernel {release}, and there are none"
-            + (f" in {given} (BCC_KERNEL_SOURCE)" if given else ""),
-            f"install them with: sudo apt-get install linux-headers-{release}; "
-            "--backend tracefs needs none",
-        )
-
-
-def no_kprobes() -> HvoinspectError:
-    """Return the error that says this kernel has no probes."""
-    return HvoinspectError(
-        "this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off, or sysfs is not mounted)",
-        "use --mode sample, or a distribution's kernel",
-    )
+        raise no_headers(release, given)
 
 
 def allow_files(count: int) -> None:
@@ -230,7 +210,7 @@ def _not_loaded(said: str, error: Exception) -> HvoinspectError:
     lines = [line for line in said.splitlines() if "error:" in line or "not found" in line.lower()]
     reason = lines[0].strip() if lines else str(error)
     if os.geteuid() != 0:
-        return HvoinspectError("only root may count in the kernel", "run it again with sudo")
+        return not_root()
     return HvoinspectError(
         f"bcc cannot compile or load the counting program: {reason}",
         "check that the kernel's headers are complete; --backend tracefs needs neither",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from hvoinspect.errors import HvoinspectError
 from hvoinspect.hotpath.flow import Flows, own_name
 from hvoinspect.hotpath.helpers import HELPERS
 from hvoinspect.hotpath.libdw import Dwarf
@@ -16,8 +14,6 @@ from hvoinspect.hotpath.vmlinux import REMEDY, Function, Vmlinux
 
 MAX_COPIES = 50_000
 """Kernels have some 2,000; what claims more is damaged, and would not fit a sites file."""
-
-DEBUG = Path("/usr/lib/debug")
 
 Progress = Callable[[int, int], None]
 
@@ -48,42 +44,6 @@ def sites_of(
             progress(done, len(found))
             copies.append(_copy(kernel, flows, one))
     return Sites(build_id, release, stext, tuple(copies))
-
-
-def find_vmlinux(
-    build_id: str | None,
-    release: str,
-    debug: Path = DEBUG,
-) -> Path:
-    """Return the vmlinux of a kernel from where distributions' debug packages put it.
-
-    Only one with that build-id is returned. Raises HvoinspectError if there is none.
-    """
-    if build_id is None:
-        raise HvoinspectError(
-            "the running kernel does not tell its build-id in /sys/kernel/notes",
-            "name its vmlinux with --vmlinux PATH",
-        )
-    other = ""
-    for path in (
-        debug / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug",
-        debug / "boot" / f"vmlinux-{release}",
-        debug / "lib/modules" / release / "vmlinux",
-    ):
-        if not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises where a folder is closed
-            continue
-        try:
-            with Vmlinux(path) as kernel:
-                if kernel.build_id == build_id:
-                    return path
-            other = f"; {path} is of another build"
-        except HvoinspectError as error:
-            other = f"; {error.why}"
-    raise HvoinspectError(
-        f"no vmlinux with DWARF of {release}, build-id {build_id}, is in {debug}{other}",
-        f"install its debug package (Debian: linux-image-{release}-dbg), or give --vmlinux PATH, "
-        "or --sites FILE made where it is",
-    )
 
 
 def _found(kernel: Vmlinux, helpers: Set[str]) -> Iterator[_Found]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.hotpath import guardian
 from hvoinspect.hotpath.backend import Cost
+from hvoinspect.hotpath.denied import closed_events, no_events
 from hvoinspect.hotpath.files import tracing_folders
 
 CLEAN_SECONDS = 300
@@ -136,12 +137,6 @@ def tracing_folder(root: Path) -> Path:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise HvoinspectError(
-                f"{events} cannot be written: {error.strerror}",
-                "run it as root, on a kernel that is not locked down",
-            ) from error
+            raise closed_events(events, error) from error
         return folder
-    raise HvoinspectError(
-        "this kernel has no kprobe_events: no kprobes, or tracefs is not mounted",
-        "mount it with: mount -t tracefs tracefs /sys/kernel/tracing",
-    )
+    raise no_events()

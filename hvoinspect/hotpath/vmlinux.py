@@ -21,6 +21,7 @@ from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.elfcore import ELF_HEADER, EM_X86_64, SECTION_HEADER
 from hvoinspect.target.notes import build_id_of
 
+DEBUG = Path("/usr/lib/debug")
 REMEDY = "give a vmlinux of x86-64 with DWARF, as a distribution's debug package has it"
 
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_NOTE, _SHT_NOBITS = 1, 2, 7, 8
@@ -239,3 +240,39 @@ class Vmlinux:
     def _name(self, offset: int) -> str:
         end = self._strings.find(b"\0", offset)
         return self._strings[offset : end if end >= 0 else None].decode(errors="replace")
+
+
+def find_vmlinux(
+    build_id: str | None,
+    release: str,
+    debug: Path = DEBUG,
+) -> Path:
+    """Return the vmlinux of a kernel from where distributions' debug packages put it.
+
+    Only one with that build-id is returned. Raises HvoinspectError if there is none.
+    """
+    if build_id is None:
+        raise HvoinspectError(
+            "the running kernel does not tell its build-id in /sys/kernel/notes",
+            "name its vmlinux with --vmlinux PATH",
+        )
+    other = ""
+    for path in (
+        debug / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug",
+        debug / "boot" / f"vmlinux-{release}",
+        debug / "lib/modules" / release / "vmlinux",
+    ):
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists() raises where a folder is closed
+            continue
+        try:
+            with Vmlinux(path) as kernel:
+                if kernel.build_id == build_id:
+                    return path
+            other = f"; {path} is of another build"
+        except HvoinspectError as error:
+            other = f"; {error.why}"
+    raise HvoinspectError(
+        f"no vmlinux with DWARF of {release}, build-id {build_id}, is in {debug}{other}",
+        f"install its debug package (Debian: linux-image-{release}-dbg), or give --vmlinux PATH, "
+        "or --sites FILE made where it is",
+    )

@@ -13,7 +13,8 @@ from hvoinspect.errors import printable
 from hvoinspect.hotpath.compare import Comparison, Per
 from hvoinspect.hotpath.ratio import LEVEL
 from hvoinspect.report.compare import Lines, heading, legend, lines, more_text, verdict
-from hvoinspect.report.terminal import Sentence, trimmed
+from hvoinspect.report.sentence import Sentence
+from hvoinspect.report.terminal import trimmed
 
 TABLE_WIDTH = 72
 """Columns from which on the table leaves its names room."""

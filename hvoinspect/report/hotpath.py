@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.hotpath.run import Count, Mode, Run
-from hvoinspect.report.terminal import Sentence
+from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import percent_text
 
 SHOWN = 20

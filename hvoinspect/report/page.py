@@ -12,7 +12,7 @@ from rich.text import Text
 from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.report.result import KernelJson, SourceJson
-from hvoinspect.report.terminal import Sentence
+from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import bytes_text
 from hvoinspect.target.layout import VMEMMAP_PAGE
 from hvoinspect.vmemmap.explain import Backing, Explanation, Hugepage

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, HvoinspectError
-from hvoinspect.report.terminal import Sentence
+from hvoinspect.report.sentence import Sentence
 from hvoinspect.vmemmap.checks import RULES
 
 SCHEMA = "hvoinspect.rules/1"

@@ -20,7 +20,7 @@ from hvoinspect.hotpath.totals import (
     totals_by_function,
     totals_by_helper,
 )
-from hvoinspect.report.terminal import Sentence
+from hvoinspect.report.sentence import Sentence
 
 COMPARE_SCHEMA = "hvoinspect.sites-compare/1"
 

@@ -5,8 +5,6 @@ What a kernel or a file wrote is escaped, and where the terminal takes ASCII onl
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -14,8 +12,8 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from hvoinspect.errors import printable
 from hvoinspect.report.result import PictureJson, ScanResult
+from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import bytes_text, count_text, percent_text, verdict
 from hvoinspect.target.layout import VMEMMAP_PAGE
 
@@ -249,37 +247,6 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
             "the counts above are of those.",
             "yellow",
         )
-
-
-class Sentence:
-    """Text that is wrapped between words but not between a number and its unit.
-
-    All lines but the first are indented by `indent`. Nothing is shown on less than `columns`.
-    Whatever could steer the terminal is escaped,
-    and so is what it could not show.
-    """
-
-    def __init__(self, text: str, style: str = "", indent: int = 0, columns: int = 0) -> None:
-        self.text = text
-        self.style = style
-        self.indent = indent
-        self.columns = columns
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand."""
-        if options.max_width < self.columns:
-            return
-        text = printable(self.text)
-        if options.ascii_only:
-            text = text.encode("ascii", "backslashreplace").decode()
-        tied = re.sub(r"(\d) (?=[KMGT]?i?B\b)", "\\1\N{NO-BREAK SPACE}", text)
-        for line in textwrap.wrap(
-            tied,
-            max(options.max_width, self.indent + 20),
-            break_on_hyphens=False,
-            subsequent_indent=" " * self.indent,
-        ):
-            yield Text(line.replace("\N{NO-BREAK SPACE}", " "), self.style)
 
 
 class Strip:

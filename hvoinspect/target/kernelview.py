@@ -18,10 +18,11 @@ import numpy as np
 from drgn import Program
 from numpy.typing import NDArray
 
-from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.btf import Btf, read_btf
 from hvoinspect.target.btf_types import register_types
+from hvoinspect.target.denied import no_kpageflags
 from hvoinspect.target.facts import Facts
+from hvoinspect.target.host import hvo_setting, read_text
 from hvoinspect.target.layout import Identity, StructPage
 from hvoinspect.target.notes import running_build_id
 from hvoinspect.target.page_layout import learn_page_layout
@@ -93,11 +94,7 @@ def identify(root: Path = Path("/")) -> OwnWord:
     btf = Btf.parse(read_btf(root / "sys/kernel/btf/vmlinux"))
     register_types(prog, btf)
     facts = Facts(prog, {}, "btf")
-    sysctls = root / "proc/sys/vm"
-    enabled = _read_text(sysctls / "hugetlb_optimize_vmemmap")
-    # The sysctl exists iff CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP (mm/hugetlb_vmemmap.c); where
-    # there are no sysctls at all, as in some sandboxes, its absence says nothing.
-    supported = None if enabled is None and not sysctls.is_dir() else enabled is not None
+    supported, enabled = hvo_setting(root)
     shared = facts.member("zone", "vmemmap_tails") is not None
     uname = os.uname()
     build_id = running_build_id(root / "sys/kernel/notes")
@@ -106,7 +103,7 @@ def identify(root: Path = Path("/")) -> OwnWord:
         page=learn_page_layout(facts),
         has_shared_tails=shared,
         hvo_supported=shared or supported,
-        hvo_enabled={"0": False, "1": True}.get(enabled or ""),
+        hvo_enabled=enabled,
     )
 
 
@@ -131,10 +128,7 @@ def _count(path: Path, expected: int, progress: Callable[[int, int], None]) -> t
                 done += len(data) // 8
                 progress(min(done, expected), expected)
     except OSError as error:
-        raise HvoinspectError(
-            f"{path} cannot be read either: {error.strerror}",
-            "run it as root on the host, or inspect a crash dump with -c",
-        ) from error
+        raise no_kpageflags(path, error) from error
     return int(counts[0]), int(counts[1]), int(counts[2])
 
 
@@ -147,7 +141,7 @@ def _classes(flags: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def _spanned_pages(root: Path) -> int:
     """Return about how many pages kpageflags has, for progress: the end of the last zone."""
-    text = _read_text(root / "proc/zoneinfo") or ""
+    text = read_text(root / "proc/zoneinfo") or ""
     ends = [
         int(start) + int(spanned)
         for spanned, start in re.findall(r"spanned\s+(\d+).*?start_pfn:\s+(\d+)", text, re.DOTALL)
@@ -161,13 +155,6 @@ def _pools(nodes: Path, machine: Path) -> Iterator[Pool]:
     for node, folder in sorted(folders) or [(0, machine)]:
         for pool in sorted(folder.glob("hugepages-*kB")):
             size = re.fullmatch(r"hugepages-(\d+)kB", pool.name)
-            total, free = _read_text(pool / "nr_hugepages"), _read_text(pool / "free_hugepages")
+            total, free = read_text(pool / "nr_hugepages"), read_text(pool / "free_hugepages")
             if size and total and free and total.isdecimal() and free.isdecimal() and int(total):
                 yield Pool(int(size[1]) * 1024, node, int(total), int(free))
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None

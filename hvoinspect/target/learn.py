@@ -10,6 +10,7 @@ import numpy as np
 from drgn import Architecture, FaultError, Object, Program, ProgramFlags
 
 from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.denied import not_x86_64
 from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import (
     Counters,
@@ -123,10 +124,7 @@ def learn(
 def _require_x86_64(prog: Program) -> None:
     if prog.platform is None or prog.platform.arch != Architecture.X86_64:
         name = prog.platform.arch.name.lower() if prog.platform else "unknown"
-        raise HvoinspectError(
-            f"the kernel's architecture is {name}, and only x86_64 page tables can be walked",
-            "inspect it on an x86_64 machine; riscv64 and loongarch64 are not supported yet",
-        )
+        raise not_x86_64(name)
 
 
 def _identity(info: Mapping[str, str]) -> Identity:

@@ -13,6 +13,7 @@ from drgn import Architecture, FaultError, Platform, Program
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.capture import is_capture, unpacked
 from hvoinspect.target.choice import Target
+from hvoinspect.target.denied import no_kcore, reason
 from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, recognize
 from hvoinspect.target.layout import DebugInfo, Kernel, SourceKind
 from hvoinspect.target.learn import learn
@@ -27,10 +28,6 @@ if logging.getLogger("drgn").level == logging.NOTSET:
 MAX_VMCOREINFO = 1 << 16
 """Bytes; the kernel's own has no more than a page."""
 _VMCOREINFO = "give its text: lines as OSRELEASE=..., from the same boot"
-
-
-class NoKcoreError(HvoinspectError):
-    """The running kernel's memory cannot be read; its own view may still be had."""
 
 
 @dataclass(frozen=True)
@@ -86,27 +83,8 @@ def _running_program() -> Program:
     prog = Program()
     try:
         prog.set_kernel()
-    except PermissionError as error:
-        if os.geteuid() != 0:
-            raise NoKcoreError(
-                "only root may read /proc/kcore, the running kernel's memory",
-                "run it again with sudo",
-            ) from error
-        raise NoKcoreError(
-            "the kernel does not let even root read /proc/kcore",
-            "it is locked down for confidentiality, or this container lacks CAP_SYS_RAWIO: "
-            "scan from the host, or inspect a crash dump",
-        ) from error
-    except FileNotFoundError as error:
-        raise NoKcoreError(
-            "there is no /proc/kcore here",
-            "run it on the host and not in a container, or on a kernel with CONFIG_PROC_KCORE",
-        ) from error
     except Exception as error:  # drgn raises also bare ones, as for what libelf says
-        raise NoKcoreError(
-            f"/proc/kcore cannot be used: {_reason(error)}",
-            "run it on the host and not in a container",
-        ) from error
+        raise no_kcore(error, root=os.geteuid() == 0) from error
     return prog
 
 
@@ -142,7 +120,7 @@ def _open_dump(path: Path, file: Path, vmcoreinfo: Path | None) -> Opened:
         _hide(prog, dump)
     except Exception as error:  # as above
         raise HvoinspectError(
-            f"{path} cannot be read as a dump: {_reason(error)}",
+            f"{path} cannot be read as a dump: {reason(error)}",
             "give a vmcore, as an ELF or a kdump file, whole",
         ) from error
     suspect = f"{path} is cut short: copy it again, whole" if dump.cut_short else None
@@ -163,7 +141,7 @@ def _open_qemu(address: str, vmcoreinfo: Path | None) -> Opened:
             prog.set_linux_kernel_custom(text, is_live=True)
     except Exception as error:  # as above
         raise HvoinspectError(
-            f"the guest at {address} cannot be read: {_reason(error)}",
+            f"the guest at {address} cannot be read: {reason(error)}",
             "give the Unix socket of its -qmp, as a user who may trace QEMU",
         ) from error
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
@@ -187,7 +165,7 @@ def learn_opened(opened: Opened, symbols: Path | None) -> Kernel:
         raise HvoinspectError(error.why, opened.suspect) from error
     except Exception as error:  # damaged memory leads drgn anywhere
         raise HvoinspectError(
-            f"no kernel can be made out in {path or '/proc/kcore'}: {_reason(error)}",
+            f"no kernel can be made out in {path or '/proc/kcore'}: {reason(error)}",
             "give one that is whole and undamaged",
         ) from error
 
@@ -236,15 +214,9 @@ def _read_vmcoreinfo(path: Path | None) -> bytes | None:
         Program(vmcoreinfo=text)
     except Exception as error:  # as above
         raise HvoinspectError(
-            f"{path} is not VMCOREINFO: {_reason(error)}", _VMCOREINFO, ExitStatus.USAGE
+            f"{path} is not VMCOREINFO: {reason(error)}", _VMCOREINFO, ExitStatus.USAGE
         ) from error
     return text
-
-
-def _reason(error: Exception) -> str:
-    """Return what went wrong, without the path: the sentence around it has it."""
-    strerror: str | None = getattr(error, "strerror", None)
-    return strerror or str(error) or type(error).__name__
 
 
 def _debug_info(prog: Program, symbols: Path | None) -> tuple[DebugInfo, ...]:
@@ -273,7 +245,7 @@ def _load_dwarf(prog: Program, symbols: Path | None) -> bool:
     except Exception as error:  # as above
         if symbols is not None:
             raise HvoinspectError(
-                f"{symbols} cannot be read: {_reason(error)}", "give a vmlinux with DWARF"
+                f"{symbols} cannot be read: {reason(error)}", "give a vmlinux with DWARF"
             ) from error
     try:
         prog.type("struct page")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.hotpath import libdw, sites
-from hvoinspect.hotpath.sites import find_vmlinux, sites_of
+from hvoinspect.hotpath.sites import sites_of
 from hvoinspect.hotpath.sitesfile import Sites, read_sites, sites_json
-from hvoinspect.hotpath.vmlinux import Vmlinux
+from hvoinspect.hotpath.vmlinux import Vmlinux, find_vmlinux
 from tests.madeup_kernel import EXPECTED, compile_kernel
 
 

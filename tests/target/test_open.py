@@ -16,7 +16,8 @@ from hvoinspect.api import scan_target
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target import open as open_module
 from hvoinspect.target.choice import Target
-from hvoinspect.target.open import NoKcoreError, open_core, open_running
+from hvoinspect.target.denied import NoKcoreError
+from hvoinspect.target.open import open_core, open_running
 from tests.tiny_kernel import BTF, KALLSYMS, SIZE, TABLES, VARIABLES, TinyKernel
 
 

@@ -66,7 +66,12 @@ class TestHelpersOfDrgn:
         assert [number for number, _ in for_each_present_section(prog)] == [0]
         assert [(a, b) for a, b, _ in for_each_valid_page_range(prog)] == [(0, 1 << 15)]
 
-    def test_hugetlb(self, prog: Program) -> None:
+    def test_hugetlb(self, kernel: TinyKernel) -> None:
+        pools = kernel.hstate(18, b"1G", (1, 2, 0, 0, 0, 0, 0, 0))
+        pools += kernel.hstate(9, b"2M", (0, 3, 0, 0, 0, 1, 0, 0))
+        kernel.memory[kernel.hstates : kernel.hstates + len(pools)] = pools
+        prog = kernel.program()
+        register_all(prog)
         sizes = [(h.name.string_(), huge_page_size(h).value_()) for h in for_each_hstate(prog)]
         assert sizes == [(b"1G", 1 << 30), (b"2M", 2 << 20)]
         assert hugetlb_total_pages(prog) == 3 * (1 << 18) + 3 * 512

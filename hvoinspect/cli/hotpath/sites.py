@@ -123,8 +123,8 @@ def _searched(vmlinux: Path, progress: Progress) -> Sites:
 
 def _running(progress: Progress) -> Sites:
     """Return the sites of the running kernel, from its vmlinux or else from a kept file."""
-    from hvoinspect.hotpath.sites import find_vmlinux  # noqa: PLC0415
     from hvoinspect.hotpath.sitesfile import find_sites  # noqa: PLC0415
+    from hvoinspect.hotpath.vmlinux import find_vmlinux  # noqa: PLC0415
     from hvoinspect.target.notes import running_build_id  # noqa: PLC0415
 
     build_id = running_build_id()
