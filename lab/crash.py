@@ -34,7 +34,7 @@ SAVE_FILTERED = (
 # save. reset_devices: virtiofs works without a reset of the machine.
 _ARGUMENTS = (
     "rootfstype=virtiofs root=ROOTFS rw console=ttyS0 quiet panic=-1 nr_cpus=1 "
-    "reset_devices acpi_no_memhotplug random.trust_cpu=on"
+    "reset_devices acpi_no_memhotplug random.trust_cpu=on no_timer_check"
 )
 
 # Nothing but the work folder is writable, which /run shows under a name of its own.

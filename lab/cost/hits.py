@@ -25,8 +25,6 @@ _PROJECT = Path(__file__).resolve().parents[2]
 # The lab does not know the tool, but for its command line.
 _TOOL = [sys.executable, "-m", "hvoinspect", "hotpath"]
 _CGROUP = "/sys/fs/cgroup/cost"
-# Where this machine is busy, the usual clock may outrun the kernel's test of its timer: a panic.
-_ARGUMENTS = f"{ARGUMENTS} no_timer_check"
 
 
 def count(
@@ -38,7 +36,7 @@ def count(
     Raises LabError.
     """
     started(f"{place}: boot to count hits")
-    with boot(Config(place.kernel, hvo=place.hvo, append=_ARGUMENTS)) as guest:
+    with boot(Config(place.kernel, hvo=place.hvo, append=ARGUMENTS)) as guest:
         check_hvo(guest)
         install(guest, program)
         guest.run(["mkdir", _CGROUP])
