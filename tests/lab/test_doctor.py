@@ -3,61 +3,54 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.guest import Guest
+from lab.guest import Completed, Guest
 from lab.machine import Config
+from tests.lab.test_scan import PROJECT, PYTHON, as_nobody
 
-PYTHON = sys.executable
-PROJECT = Path(__file__).resolve().parents[2]
-HVOINSPECT = [PYTHON, "-m", "hvoinspect"]
 MASKED = "mount --bind /dev/null /proc/kcore && trap 'umount /proc/kcore' EXIT; "
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.parametrize("guest", [Config("6.12", hvo=True)], indirect=True, ids=str),
+    pytest.mark.parametrize("guest", [Config("6.12")], indirect=True, ids=str),
 ]
 
 
-def look(
-    guest: Guest, user: str | None = None, before: str = ""
-) -> tuple[dict[str, Any], int, int, str]:
-    """The doctor's JSON by name of check, its exit status, a scan's, and what the scan said."""
-    call = " ".join(HVOINSPECT)
-    found = guest.run(f"{before}{call} doctor --json", user=user, check=False, cwd=PROJECT)
-    scan = guest.run(f"{before}{call} scan -q", user=user, check=False, cwd=PROJECT)
+def looked(found: Completed, scan: Completed) -> tuple[dict[str, Any], int, int]:
+    """The doctor's checks by name, its exit status, and a scan's."""
     checks = {check["name"]: check for check in json.loads(found.stdout)["checks"]}
-    return checks, found.returncode, scan.returncode, scan.stderr
+    return checks, found.returncode, scan.returncode
 
 
-def test_root_can_scan(guest: Guest) -> None:
-    checks, doctor, scan, _ = look(guest)
+def as_root(guest: Guest, before: str = "") -> tuple[dict[str, Any], int, int]:
+    call = f"{before}{PYTHON} -m hvoinspect"
+    commands = (f"{call} doctor --json", f"{call} scan -q")
+    return looked(*(guest.run(command, check=False, cwd=PROJECT) for command in commands))
+
+
+def test_root_can_scan_where_addresses_are_hidden_too(guest: Guest) -> None:
+    restrict = "/proc/sys/kernel/kptr_restrict"
+    before = f"old=$(cat {restrict}); trap 'echo $old > {restrict}' EXIT; echo 2 > {restrict}; "
+    checks, doctor, scan = as_root(guest, before)
     assert (doctor, scan) == (0, 0)
     assert all(check["ok"] for check in checks.values() if "scan" in check["for"])
+    assert not checks["kallsyms"]["ok"]
+    assert checks["kallsyms"]["for"] == ["hotpath"]
 
 
 def test_nobody_cannot_and_is_told_the_same(guest: Guest) -> None:
-    checks, doctor, scan, said = look(guest, user="nobody")
-    assert (doctor, scan) == (3, 3)
-    assert checks["kcore"]["found"] in said
-    assert checks["kcore"]["fix"] in said
+    scan = as_nobody(guest, "scan", "-q")
+    checks, doctor, status = looked(as_nobody(guest, "doctor", "--json"), scan)
+    assert (doctor, status) == (3, 3)
+    assert checks["kcore"]["found"] in scan.stderr
+    assert checks["kcore"]["fix"] in scan.stderr
 
 
 def test_a_masked_memory_leaves_the_own_view(guest: Guest) -> None:
     """As in containers, which have /dev/null in its place."""
-    checks, doctor, scan, _ = look(guest, before=MASKED)
+    checks, doctor, scan = as_root(guest, MASKED)
     assert (doctor, scan) == (4, 4)
     assert checks["kcore"]["found"] == "/proc/kcore cannot be used: not an ELF core file"
-
-
-def test_hidden_addresses_do_not_stop_a_scan(guest: Guest) -> None:
-    restrict = "/proc/sys/kernel/kptr_restrict"
-    before = f"old=$(cat {restrict}); trap 'echo $old > {restrict}' EXIT; echo 2 > {restrict}; "
-    checks, doctor, scan, _ = look(guest, before=before)
-    assert (doctor, scan) == (0, 0)
-    assert not checks["kallsyms"]["ok"]
-    assert checks["kallsyms"]["for"] == ["hotpath"]
