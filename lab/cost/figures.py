@@ -153,6 +153,14 @@ def notes(costs: Sequence[Cost]) -> list[str]:
         f"Folios of more than one page: {', '.join(large) or 'none'}"
         + (f"; not known of: {', '.join(unknown)}" if unknown else "")
     )
+    by_calls = _unique(
+        cost.kernel for cost in costs if cost.hits is not None and cost.hits.mode == "functions"
+    )
+    if by_calls:
+        said.append(
+            f"Calls, on {', '.join(by_calls)}, are of functions that have copies: where these are "
+            "in loops a call runs them many times"
+        )
     boots = max(len(cost.boots) for cost in costs)
     if boots > 1:
         worst = max(costs, key=lambda cost: cost.apart)

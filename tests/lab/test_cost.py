@@ -181,6 +181,15 @@ def test_hits_stand_beside_what_is_saved() -> None:
     }
 
 
+def test_calls_are_not_taken_for_runs() -> None:
+    by_calls = RECORDING.replace('"sites",', '"functions",').replace("_compound_head", "")
+    hits = {"7.1": parse("zap-file", 100, by_calls), "7.0": parse("zap-file", 100, RECORDING)}
+    costs = [replace(cost, hits=hits[cost.kernel]) for cost in ON_EITHER_SIDE]
+    (note,) = (note for note in figures.notes(costs) if note.startswith("Calls"))
+    assert note.startswith("Calls, on 7.1, are of functions that have copies")
+    assert not any(note.startswith("Calls") for note in figures.notes(ON_EITHER_SIDE))
+
+
 def test_large_folios_and_what_is_not_known_are_named() -> None:
     costs = [
         made_up("zap-hugetlb", "7.0", False, 400.0),
