@@ -13,7 +13,7 @@ from hvoinspect.errors import printable
 from hvoinspect.hotpath.compare import Comparison, Per
 from hvoinspect.hotpath.ratio import LEVEL
 from hvoinspect.report.compare import Lines, heading, legend, lines, more_text, verdict
-from hvoinspect.report.sentence import Sentence
+from hvoinspect.report.sentence import Sentence, safe
 from hvoinspect.report.terminal import trimmed
 
 TABLE_WIDTH = 72
@@ -62,7 +62,7 @@ def _table(shown: Lines, width: int, *, ascii_only: bool) -> Table:
     table = Table(
         # Texts, not strings: rich would take what is in those for its own markup.
         Column(
-            Text(_safe(f"hits per {shown.per}", ascii_only=ascii_only)), overflow="fold", ratio=1
+            Text(safe(f"hits per {shown.per}", ascii_only=ascii_only)), overflow="fold", ratio=1
         ),
         *(Column(name, justify="right") for name in ("before", "after", "ratio", "interval")),
         Column("", width=1),
@@ -74,7 +74,7 @@ def _table(shown: Lines, width: int, *, ascii_only: bool) -> Table:
     )
     for line in shown.lines:
         total = line.function is None
-        name = _safe(line.name, ascii_only=ascii_only)
+        name = safe(line.name, ascii_only=ascii_only)
         table.add_row(
             Text(name if total else f"  {name}"),
             line.before,
@@ -85,11 +85,6 @@ def _table(shown: Lines, width: int, *, ascii_only: bool) -> Table:
             style="bold" if total else "",
         )
     return table
-
-
-def _safe(text: str, *, ascii_only: bool) -> str:
-    text = printable(text)
-    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
 def _sentences(shown: Lines) -> Iterator[Sentence]:

@@ -10,9 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from hvoinspect.errors import ExitStatus, printable
+from hvoinspect.errors import ExitStatus
 from hvoinspect.hotpath.run import Count, Mode, Run
-from hvoinspect.report.sentence import Sentence
+from hvoinspect.report.sentence import Sentence, safe
 from hvoinspect.report.words import percent_text
 
 SHOWN = 20
@@ -101,7 +101,7 @@ def _table(mode: Mode, counts: Sequence[Count], seconds: float, *, ascii_only: b
     for count in counts:
         names = [count.function] if mode == "functions" else [count.function, count.helper]
         table.add_row(
-            *(Text(_safe(name, ascii_only=ascii_only)) for name in names),
+            *(Text(safe(name, ascii_only=ascii_only)) for name in names),
             f"{count.hits:,}",
             f"{count.hits / seconds:,.0f}" if seconds > 0 else "-",
         )
@@ -164,8 +164,3 @@ def _coverage(run: Run) -> Iterator[str]:
         yield f"The command ended with status {status}."
     for note in coverage["notes"]:
         yield f"Note: {note}."
-
-
-def _safe(text: str, *, ascii_only: bool) -> str:
-    text = printable(text)
-    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text

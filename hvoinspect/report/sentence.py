@@ -11,6 +11,12 @@ from rich.text import Text
 from hvoinspect.errors import printable
 
 
+def safe(text: str, *, ascii_only: bool) -> str:
+    """Return `text` without what could steer the terminal, or what it could not show."""
+    text = printable(text)
+    return text.encode("ascii", "backslashreplace").decode() if ascii_only else text
+
+
 class Sentence:
     """Text that is wrapped between words but not between a number and its unit.
 
@@ -28,9 +34,7 @@ class Sentence:
         """Render for the width at hand."""
         if options.max_width < self.columns:
             return
-        text = printable(self.text)
-        if options.ascii_only:
-            text = text.encode("ascii", "backslashreplace").decode()
+        text = safe(self.text, ascii_only=options.ascii_only)
         tied = re.sub(r"(\d) (?=[KMGT]?i?B\b)", "\\1\N{NO-BREAK SPACE}", text)
         for line in textwrap.wrap(
             tied,

@@ -10,7 +10,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from hvoinspect import __version__
-from hvoinspect.errors import printable
 from hvoinspect.hotpath.sitesfile import Sites
 from hvoinspect.hotpath.totals import (
     Pair,
@@ -20,7 +19,7 @@ from hvoinspect.hotpath.totals import (
     totals_by_function,
     totals_by_helper,
 )
-from hvoinspect.report.sentence import Sentence
+from hvoinspect.report.sentence import Sentence, safe
 
 COMPARE_SCHEMA = "hvoinspect.sites-compare/1"
 
@@ -135,7 +134,10 @@ def _totals(what: str, totals: dict[str, Total], console: Console) -> Iterator[R
     table = _table(what, columns)
     for name, total in totals.items():
         facts_of = dict(_facts(total))
-        table.add_row(_safe(name, console), *(facts_of[column] for column in columns))
+        table.add_row(
+            safe(name, ascii_only=console.options.ascii_only),
+            *(facts_of[column] for column in columns),
+        )
     yield table
 
 
@@ -165,7 +167,11 @@ def _pairs(pairs: Sequence[Pair], console: Console) -> Iterator[RenderableType]:
                 said = ", ".join(f"{column} {text}" for column, text in named) or "no copy"
                 yield Sentence(f"{pair.helper}, {side}: {said}", indent=2)
             else:
-                name = _safe(pair.helper, console) if side == "before" else ""
+                name = (
+                    safe(pair.helper, ascii_only=console.options.ascii_only)
+                    if side == "before"
+                    else ""
+                )
                 table.add_row(name, side, *(facts or ["-"] * len(columns)))
     if console.width >= TABLE_WIDTH:
         yield table
@@ -194,11 +200,6 @@ def _renamed(pairs: Sequence[Pair]) -> Iterator[str]:
 
 def _number(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def _safe(text: str, console: Console) -> str:
-    text = printable(text)
-    return text.encode("ascii", "backslashreplace").decode() if console.options.ascii_only else text
 
 
 def _print(console: Console, *parts: RenderableType) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.target.notes import elf_notes
 
 Form = Literal["elf", "kdump", "flattened"]
 
@@ -174,15 +175,11 @@ def _holes(loads: NDArray[np.void]) -> NDArray[np.uint64]:
 
 
 def _notes(path: Path, file: BinaryIO, headers: NDArray[np.void]) -> frozenset[bytes]:
-    owners = set()
+    owners: set[bytes] = set()
     for header in headers[headers["type"] == PT_NOTE]:
         size = min(int(header["file_size"]), MAX_NOTES)
         data = _read(path, file, int(header["offset"]), size)
-        at = 0
-        while at + 12 <= len(data):
-            name, content, _kind = struct.unpack_from("<III", data, at)
-            owners.add(data[at + 12 : at + 12 + name].rstrip(b"\0"))
-            at += 12 + (name + 3 & ~3) + (content + 3 & ~3)
+        owners |= {owner for owner, _, _ in elf_notes(data)}
     return frozenset(owners)
 
 

@@ -5,11 +5,11 @@ It is an ELF core (elf(5)) that the kernel makes up as it is read (fs/proc/kcore
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
 from hvoinspect.target.elfcore import ELF_HEADER, ET_CORE, PROGRAM_HEADER, PT_NOTE
+from hvoinspect.target.notes import elf_notes
 
 MAX_HEADERS = 1 << 12
 """Program headers that are looked at; the notes' is the first one."""
@@ -33,9 +33,9 @@ def read_vmcoreinfo(path: Path) -> bytes | None:
         for at in range(0, len(headers) - each + 1, each):
             type_, _, offset, _, _, size, _, _ = PROGRAM_HEADER.unpack_from(headers, at)
             if type_ == PT_NOTE:
-                found = _note(_read(file, offset, min(size, MAX_NOTES)), b"VMCOREINFO")
-                if found is not None:
-                    return found
+                for owner, _, content in elf_notes(_read(file, offset, min(size, MAX_NOTES))):
+                    if owner == b"VMCOREINFO":
+                        return content
     return None
 
 
@@ -48,15 +48,3 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
     while len(data) < size and (piece := file.read(size - len(data))):
         data += piece
     return data
-
-
-def _note(notes: bytes, wanted: bytes) -> bytes | None:
-    """Return what is in the note of that owner; owner and content are padded to 4 bytes each."""
-    at = 0
-    while at + 12 <= len(notes):
-        name, content, _kind = struct.unpack_from("<III", notes, at)
-        start = at + 12 + (name + 3 & ~3)
-        if notes[at + 12 : at + 12 + name].rstrip(b"\0") == wanted:
-            return notes[start : start + content]
-        at = start + (content + 3 & ~3)
-    return None

@@ -7,7 +7,6 @@ that table is; then the page tables of the vmemmap tell which sections have stru
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import numpy as np
 from drgn import FaultError, Program
@@ -139,41 +138,53 @@ def _from_page_tables(
     if not size or not 1 << 63 <= vmemmap < (1 << 64) - pfns * size:
         return None
     pfns = min(pfns, most)
-    blocks = list(_blocks(memory, paging, vmemmap, vmemmap + pfns * size))
-    if not any(known for _, known in blocks):
+    start, known = _blocks(memory, paging, vmemmap, vmemmap + pfns * size)
+    if not known:
         return None
-    start = np.array([address for address, _ in blocks], np.uint64)
     first = (start - np.uint64(vmemmap)) // np.uint64(pages * size)
     numbers = np.unique(first[start >= np.uint64(vmemmap)])
     return vmemmap, Sections(pages, numbers, np.ones(len(numbers), np.bool_))
 
 
-def _blocks(memory: Memory, paging: Paging, start: int, end: int) -> Iterator[tuple[int, bool]]:
-    """Return the 2 MiB blocks from `start` to before `end` that are mapped, or may be.
+def _blocks(
+    memory: Memory, paging: Paging, start: int, end: int
+) -> tuple[NDArray[np.uint64], bool]:
+    """Return the 2 MiB blocks from `start` to before `end` that are mapped, or may be: uint64[n].
 
-    With each, whether that is known, for a table that cannot be read tells nothing.
+    And whether of any of them that is known, for a table that cannot be read tells nothing. What
+    walks page tables for the scan is above this in the house, and goes on to each page.
     """
     shift = _PUD + 9 * (paging.levels - 3)
     tables = [(start >> (shift + 9) << (shift + 9), paging.root_physical)]
+    parts, known = [np.zeros(0, np.uint64)], False
     while shift >= _PMD:
-        below = []
+        below: list[tuple[int, int]] = []
         for base, table in tables:
             try:
                 entries = np.frombuffer(memory.read(table, 8 * _ENTRIES), "<u8")
             except UnreadableMemoryError:
-                last = min(base + (_ENTRIES << shift), end)
-                for address in range(max(base, start), last, 1 << _PMD):
-                    yield address, False
+                parts.append(_each(max(base, start), min(base + (_ENTRIES << shift), end)))
                 continue
-            for index in np.flatnonzero(entries & np.uint64(_PRESENT)).tolist():
-                address, entry = base + (index << shift), int(entries[index])
-                if address >= end or address + (1 << shift) <= start:
-                    continue
-                if shift == _PMD:
-                    yield address, True
-                elif shift == _PUD and entry & _LARGE:
-                    for block in range(address, address + (1 << _PUD), 1 << _PMD):
-                        yield block, True
-                else:
-                    below.append((address, entry & _TARGET & ~paging.encryption_mask))
+            index = np.flatnonzero(entries & np.uint64(_PRESENT)).astype(np.uint64)
+            address = np.uint64(base) + (index << np.uint64(shift))
+            used = address < np.uint64(end)
+            used &= address + np.uint64((1 << shift) - 1) >= np.uint64(start)
+            address, entries = address[used], entries[index[used].astype(np.intp)]
+            large = (entries & np.uint64(_LARGE)) != 0
+            known |= bool(len(address)) and shift == _PMD
+            if shift == _PMD:
+                parts.append(address)
+                continue
+            if shift == _PUD:
+                known |= bool(large.any())
+                parts += [_each(at, at + (1 << _PUD)) for at in address[large].tolist()]
+                address, entries = address[~large], entries[~large]
+            target = entries & np.uint64(_TARGET & ~paging.encryption_mask)
+            below += zip(address.tolist(), target.tolist(), strict=True)
         tables, shift = below, shift - 9
+    return np.concatenate(parts), known
+
+
+def _each(start: int, end: int) -> NDArray[np.uint64]:
+    """Return the addresses of the 2 MiB blocks from `start` to before `end`."""
+    return np.arange(start, max(start, end), 1 << _PMD, dtype=np.uint64)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from hvoinspect.cli.options import output_options
 from hvoinspect.cli.output import check_output, emit
 from hvoinspect.errors import ExitStatus, HvoinspectError
+
+if TYPE_CHECKING:
+    from hvoinspect.hotpath.plan import Backend
+    from hvoinspect.hotpath.run import Mode
 
 EPILOG = """
 \b
@@ -135,7 +139,13 @@ def record(
     from hvoinspect.hotpath.workload import Request  # noqa: PLC0415
     from hvoinspect.report.hotpath import exit_status, show  # noqa: PLC0415
 
-    wish = Wish(mode, backend, sites, Filter(pid, cgroup), budget)  # type: ignore[arg-type]
+    wish = Wish(
+        cast("Mode | None", mode),
+        cast("Backend | None", backend),
+        sites,
+        Filter(pid, cgroup),
+        budget,
+    )
     to_stdout = as_json and output is None
     request = Request(command, duration, command_only, units, unit, stdout=2 if to_stdout else None)
     with live(quiet=quiet, request=request) as (watch, watched):
