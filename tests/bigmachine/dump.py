@@ -113,8 +113,6 @@ def _kernel(makeup: Makeup, layout: Layout) -> TinyKernel:
     kernel = TinyKernel(btf=kernel_btf(shared_tails=masks))
     kernel.vmcoreinfo["OSRELEASE"] = f"{'7.1.0' if masks else '7.0.0'}-made-up"
     kernel.vmcoreinfo["OFFSET(page.mapping)"] = "24"
-    if masks:
-        kernel.vmcoreinfo["OFFSET(page.compound_info)"] = "8"
     # Where the vmemmap's own tables are: instead of the tiny kernel's.
     kernel.put(TABLES + (VMEMMAP >> 39 & 511) * 8, layout.upper << 12 | 3)
     _put_sections(kernel, makeup)

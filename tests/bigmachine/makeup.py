@@ -91,7 +91,7 @@ class Makeup:
 
     @classmethod
     def usual(cls, gib: int, tail: Tail) -> Makeup:
-        """Return a machine of two nodes and `gib` GiB for virtual machines, a multiple of 64.
+        """Return a machine of two nodes and `gib` GiB for virtual machines, a multiple of 16.
 
         Half of it are 1 GiB pages, a quarter 2 MiB pages; of the rest half is free, an eighth slab.
         """
