@@ -22,6 +22,7 @@ from lab.kernels import Cache
 SCHEMA = "hvoinspect.bench/1"
 PARTS = ("startup", "dump", "terabyte", "live", "guest-900g")
 USUAL = PARTS[:-1]
+MIN_COLUMNS = 110
 DOCUMENT = PROJECT / "docs" / "performance.md"
 
 EPILOG = """
@@ -98,7 +99,7 @@ def bench(
     }
     where = machine()
     measured = {}
-    console = Console()
+    console = _console()
     for part in parts or USUAL:
         measured[part] = measure[part]()
         if not as_json:
@@ -116,12 +117,20 @@ def bench(
         console.print(sentence(where), highlight=False)
 
 
+def _console() -> Console:
+    console = Console()
+    console.width = max(console.width, MIN_COLUMNS)  # a table in a file is no use if it is cut off
+    return console
+
+
 def show(table: Table, console: Console) -> None:
     """Print a table."""
     head, *rows = table.lines()
     shown = Shown(title=table.title, title_justify="left", box=None, pad_edge=False)
     for title, column in zip(head, table.shown, strict=True):
-        shown.add_column(title, justify="left" if column.kind is Kind.TEXT else "right")
+        shown.add_column(
+            title, justify="left" if column.kind is Kind.TEXT else "right", no_wrap=True
+        )
     for row in rows:
         shown.add_row(*row)
     console.print(shown)

@@ -17,6 +17,13 @@ def known(**options: Any) -> dict[str, Any]:
     return {name: v for name, v in options.items() if name in inspect.signature(scan).parameters}
 
 
+def modes() -> dict[str, bool]:
+    """Return the ways of scanning there are, by name, and whether each is exhaustive."""
+    return (
+        {"default": False, "exhaustive": True} if known(exhaustive=True) else {"exhaustive": True}
+    )
+
+
 def scan_kernel(kernel: Kernel, *, exhaustive: bool, jobs: int) -> Scan:
     """Scan a kernel that is open."""
     return scan(kernel, **known(exhaustive=exhaustive, jobs=jobs))

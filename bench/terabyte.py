@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.clock import Times, in_turns
-from bench.ours import known, scan_options
+from bench.ours import modes, scan_options
 from bench.process import HVOINSPECT, peak_memory, run
 from bench.tables import Column, Kind, Table, Value
 from lab.errors import LabError
@@ -28,7 +28,7 @@ _COLUMNS = (
     Column("read", "read", Kind.PERCENT),
     Column("seconds", "least", Kind.SECONDS),
     Column("seconds_median", "median", Kind.SECONDS),
-    Column("rate", "struct pages", Kind.RATE),
+    Column("rate", "pages", Kind.RATE),
     Column("peak_bytes", "memory", Kind.MEGABYTES),
     Column("met", "goal met", Kind.MET),
 )
@@ -42,16 +42,15 @@ def terabyte(
     Raises LabError if a scan finds anything else than what was made.
     """
     rows = []
-    modes = (False, True) if known(exhaustive=True) else (True,)
     with tempfile.TemporaryDirectory(dir=folder, prefix="machine-") as made:
         for gib in sizes:
             for tail in TAILS:
                 makeup, path = Makeup.usual(gib, tail), Path(made, f"{gib}-{tail}")
                 say(f"making a machine of {gib} GiB, tails as {tail}s")
                 write_dump(makeup, path)
-                for exhaustive in modes:
-                    say(f"scanning it{', all of it' if exhaustive else ''}")
-                    rows.append(_row(makeup, path, repeats, jobs, exhaustive=exhaustive))
+                for mode in modes():
+                    say(f"scanning it: {mode}")
+                    rows.append(_row(makeup, path, repeats, jobs, mode))
                 path.unlink()
     goal = f"The goal: {GOAL_SECONDS:g} s and {GOAL_BYTES / 1e6:.0f} MB for 1 TiB, by default."
     return [Table("A made-up terabyte", _COLUMNS, tuple(rows), (goal, *_NOTES))]
@@ -64,15 +63,13 @@ _NOTES = (
 )
 
 
-def _row(
-    makeup: Makeup, path: Path, repeats: int, jobs: int, *, exhaustive: bool
-) -> tuple[Value, ...]:
-    options = scan_options(exhaustive=exhaustive, jobs=jobs)
+def _row(makeup: Makeup, path: Path, repeats: int, jobs: int, mode: str) -> tuple[Value, ...]:
+    options = scan_options(exhaustive=modes()[mode], jobs=jobs)
     command = [*HVOINSPECT, "scan", "--json", "-c", str(path), *options]
     times, last = in_turns({"scan": lambda: run(command)}, repeats)
     result = json.loads(last["scan"])
     check(makeup, result)
-    return _figures(makeup, result, times["scan"], peak_memory(command), exhaustive=exhaustive)
+    return _figures(makeup, result, times["scan"], peak_memory(command), mode)
 
 
 def check(makeup: Makeup, result: dict[str, Any]) -> None:
@@ -87,15 +84,15 @@ def check(makeup: Makeup, result: dict[str, Any]) -> None:
 
 
 def _figures(
-    makeup: Makeup, result: dict[str, Any], times: Times, memory: int, *, exhaustive: bool
+    makeup: Makeup, result: dict[str, Any], times: Times, memory: int, mode: str
 ) -> tuple[Value, ...]:
     total = result["pages"]["total"]
     goal = None
-    if makeup.gib == GOAL_SIZE and not (exhaustive and known(exhaustive=True)):
+    if makeup.gib == GOAL_SIZE and mode == next(iter(modes())):
         goal = times.least <= GOAL_SECONDS and memory <= GOAL_BYTES
     return (
         f"{makeup.gib} GiB, {makeup.tail}s",
-        "exhaustive" if exhaustive else "default",
+        mode,
         total,
         result["vmemmap"]["frames"],
         result["coverage"]["struct_pages_read"] / total,
