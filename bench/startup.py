@@ -9,13 +9,21 @@ import sys
 import time
 
 from bench.clock import Times
-from bench.process import HVOINSPECT, environment, run
+from bench.process import environment, run
 from bench.tables import Column, Kind, Table, Value
 
 DEMO = "after"
 GOALS = {"layout": 0.150, "scan --demo": 0.6}
 LIBRARIES = ("numpy", "scipy", "drgn", "rich", "capstone", "bcc", "multiprocessing")
 """What takes long to import; only what is needed of it should be."""
+COMMANDS = {
+    "python -c pass": ("-c", "pass"),
+    **{
+        f"hvoinspect {words}": ("-m", "hvoinspect", *words.split())
+        for words in ("--version", "--help", "scan --help", f"scan --demo {DEMO}")
+    },
+}
+"""Arguments of Python's."""
 _COLUMNS = (
     Column("what", "", Kind.TEXT),
     Column("least", "least", Kind.MILLISECONDS),
@@ -46,13 +54,7 @@ def startup(repeats: int) -> list[Table]:
         _row("unpack the demo", unpacking),
         _row("BTF, symbols, layout", layout, GOALS["layout"]),
     ]
-    commands = {
-        "python -c pass": [sys.executable, "-c", "pass"],
-        "hvoinspect --version": [*HVOINSPECT, "--version"],
-        "hvoinspect --help": [*HVOINSPECT, "--help"],
-        "hvoinspect scan --help": [*HVOINSPECT, "scan", "--help"],
-        f"hvoinspect scan --demo {DEMO}": [*HVOINSPECT, "scan", "--demo", DEMO],
-    }
+    commands = {name: [sys.executable, *arguments] for name, arguments in COMMANDS.items()}
     taken: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(repeats + 1):
         for name, command in commands.items():

@@ -10,31 +10,39 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import dump, live, terabyte
-from bench.cli import bench
-from bench.startup import startup
+from bench import cli, dump, live, startup, terabyte
+from bench.cli import PARTS
 from lab.errors import LabError
+from tests.bench.test_tables import TABLE
 from tests.bigmachine.dump import write_dump
 from tests.bigmachine.makeup import Makeup
+from tests.madeup import Tail
+
+NUMPY = "import numpy"
 
 
 def quiet(_text: str) -> None:
     """Say nothing."""
 
 
-def test_startup() -> None:
-    (table,) = startup(1)
+def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "COMMANDS", {"nothing": ("-c", "pass"), "NumPy": ("-c", NUMPY)})
+    (table,) = startup.startup(1)
     rows = {row["what"]: row for row in table.as_json()["rows"]}
+    assert len(rows) == 4
     assert all(row["least"] > 0 for row in rows.values())
-    assert rows["python -c pass"]["imports"] == "none"
-    assert "drgn" in rows["hvoinspect scan --demo after"]["imports"]
+    assert (rows["nothing"]["imports"], rows["NumPy"]["imports"]) == ("none", "numpy")
 
 
-def test_terabyte(tmp_path: Path) -> None:
-    (table,) = terabyte.terabyte(1, 1, tmp_path, [16], quiet)
+def test_terabyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(gib: int, tail: Tail) -> Makeup:
+        return Makeup(tail, gigantic=gib - 1, huge=0, ordinary=1, slab=0, free=0)
+
+    monkeypatch.setattr(Makeup, "usual", small)
+    (table,) = terabyte.terabyte(1, 1, tmp_path, [2], quiet)
     rows = table.as_json()["rows"]
-    assert {row["machine"] for row in rows} == {"16 GiB, pointers", "16 GiB, masks"}
-    assert {row["struct_pages"] for row in rows} == {16 << 18}
+    assert {row["machine"] for row in rows} == {"2 GiB, pointers", "2 GiB, masks"}
+    assert {row["struct_pages"] for row in rows} == {2 << 18}
     assert all(20e6 < row["peak_bytes"] < 2e9 for row in rows)
     assert not list(tmp_path.iterdir())
 
@@ -94,17 +102,28 @@ def test_the_large_guests_figures_must_be_what_its_pools_come_to(key: str) -> No
         live.check_pools(wrong)
 
 
-def test_one_run_is_one_json_object(tmp_path: Path) -> None:
-    done = CliRunner().invoke(
-        bench,
-        ["startup", "terabyte", "--size=16", "--repeats=1", "--json", f"--folder={tmp_path}"],
-    )
+def test_one_run_is_one_json_object_and_goes_into_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "performance.md"
+    path.write_text("".join(f"<!-- {part}: begin -->\n<!-- {part}: end -->\n" for part in PARTS))
+    monkeypatch.setattr(cli, "DOCUMENT", path)
+    monkeypatch.setattr(startup, "startup", lambda repeats: [TABLE])
+    monkeypatch.setattr(live, "guests", lambda repeats, jobs, say: [TABLE, TABLE])
+    arguments = ["startup", "live", "--repeats=2", "--json", "--write", f"--folder={tmp_path}"]
+    done = CliRunner().invoke(cli.bench, arguments)
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
-    assert list(result["parts"]) == ["startup", "terabyte"]
-    assert result["machine"]["processors"] >= 1
+    assert {part: len(tables) for part, tables in result["parts"].items()} == {
+        "startup": 1,
+        "live": 2,
+    }
+    assert (result["repeats"], result["machine"]["processors"] >= 1) == (2, True)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("| scan | 12.3 M/s |") == 3
+    assert f"`scripts/bench live --jobs {result['jobs']} --repeats 2`, on " in text
 
 
 @pytest.mark.parametrize("arguments", [["--size=20"], ["no-part"], ["--jobs=0"]])
 def test_usage(arguments: list[str]) -> None:
-    assert CliRunner().invoke(bench, arguments).exit_code == 2
+    assert CliRunner().invoke(cli.bench, arguments).exit_code == 2
