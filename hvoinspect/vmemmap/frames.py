@@ -23,19 +23,31 @@ def read_frames(
     """
     distinct, where = np.unique(pfns, return_inverse=True)
     words = np.zeros((len(distinct), WORDS), np.uint64)
-    readable = np.zeros(len(distinct), np.bool_)
-    breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
+    readable = read_into(memory, distinct, words)
+    if len(distinct) == len(pfns) and np.array_equal(distinct, pfns):
+        return words, readable
+    return words[where], readable[where]
+
+
+def read_into(
+    memory: Memory, pfns: NDArray[np.uint64], words: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
+    """Read the frames `pfns`, uint64[n], ascending and distinct, into `words`, uint64[n, 512].
+
+    Returns which could be read, bool[n]; the others are left zero.
+    """
+    words[:] = 0
+    readable = np.zeros(len(pfns), np.bool_)
+    breaks = np.flatnonzero(np.diff(pfns) != 1) + 1
     for low, high in zip(
         np.concatenate([[0], breaks]).tolist(),
-        np.concatenate([breaks, [len(distinct)]]).tolist(),
+        np.concatenate([breaks, [len(pfns)]]).tolist(),
         strict=True,
     ):
         for first in range(low, high, RUN):
             last = min(first + RUN, high)
-            _read_run(memory, int(distinct[first]), words[first:last], readable[first:last])
-    if len(distinct) == len(pfns) and np.array_equal(distinct, pfns):
-        return words, readable
-    return words[where], readable[where]
+            _read_run(memory, int(pfns[first]), words[first:last], readable[first:last])
+    return readable
 
 
 def _read_run(

@@ -29,7 +29,7 @@ from hvoinspect.target.address import Address
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.learn import DrgnMemory
 from hvoinspect.target.open import open_running
-from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
+from hvoinspect.vmemmap.chunks import chunk_starts, map_chunk, read_chunk
 from hvoinspect.vmemmap.hugepages import find_hugepages, join
 from hvoinspect.vmemmap.pagetable import walk_directory
 from hvoinspect.vmemmap.resolve import resolve
@@ -42,7 +42,7 @@ def heads(kernel: Kernel) -> dict[int, list[int]]:
     """The pfns of the hugetlb heads of each order that page tables show optimized."""
     directory = walk_directory(kernel.memory, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
     parts = [
-        find_hugepages(kernel, read_chunk(kernel, directory, start))
+        find_hugepages(kernel, read_chunk(kernel, map_chunk(kernel, directory, start), start))
         for start in chunk_starts(kernel)
     ]
     pages = join(parts)
