@@ -11,7 +11,7 @@ import pytest
 
 from hvoinspect.target.choice import DEMOS, Target
 from hvoinspect.target.layout import Counters, Hstate, Kernel
-from hvoinspect.target.memory import Memory
+from hvoinspect.target.memory import ByRanges, Memory
 from hvoinspect.target.open import open_target
 from hvoinspect.vmemmap.pagetable import walk_directory
 from hvoinspect.vmemmap.scan import Scan, scan
@@ -24,7 +24,7 @@ MAPPING = 24
 
 
 @dataclass
-class Damaged:
+class Damaged(ByRanges):
     """Memory in which some words are not what they were."""
 
     memory: Memory

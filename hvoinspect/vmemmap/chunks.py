@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
+from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.distinct import distinct
-from hvoinspect.vmemmap.frames import WORDS, read_into
 from hvoinspect.vmemmap.pages import Pages, Words, classify
 from hvoinspect.vmemmap.pagetable import ENTRIES, Directory, Maps, map_pages
 
@@ -108,7 +108,7 @@ def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
     frames = distinct(frame, wanted)
     last = len(frames.values)
     words = np.zeros((last + 1, WORDS), np.uint64)
-    readable = read_into(kernel.memory, frames.values, words[:last])
+    readable = kernel.memory.read_frames(frames.values, words[:last])
     row = np.where(np.append(readable, False)[frames.row], frames.row, last)
     content = Content(words, row, size)
     read = row < last

@@ -31,7 +31,7 @@ _look: Look | None = None
 
 def jobs_for(kernel: Kernel) -> int:
     """Return how many processes a scan of `kernel` takes by itself."""
-    if kernel.sections.struct_pages < MANY_PAGES:
+    if kernel.sections.struct_pages < MANY_PAGES or not kernel.memory.forkable:
         return 1
     return min(len(os.sched_getaffinity(0)), MOST_JOBS)
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
+from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.backing import MAX_FREE_ORDER, backing_of
 from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, in_sections
 from hvoinspect.vmemmap.distinct import Distinct, distinct
-from hvoinspect.vmemmap.frames import WORDS, read_into
 from hvoinspect.vmemmap.hugepages import (
     Heads,
     Hugepages,
@@ -155,7 +155,7 @@ class _Frames:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             words = self._buffer[: len(batch)]
-            readable = read_into(memory, frames.values[batch], words)
+            readable = memory.read_frames(frames.values[batch], words)
             if not readable.all():
                 summaries.holds[batch[~readable]] = Holds.UNREADABLE
                 batch, words = batch[readable], words[readable]

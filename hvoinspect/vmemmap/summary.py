@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, HugetlbMark, PageField, StructPage
-from hvoinspect.vmemmap.frames import WORDS
+from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.pages import lowest_mask, mask_word
 
 _BYTE_SWAP = 7 if sys.byteorder == "big" else 0
