@@ -16,7 +16,7 @@ from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
 from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.pages import Pages, Words, classify
-from hvoinspect.vmemmap.pagetable import ENTRIES, Directory, Maps, map_pages
+from hvoinspect.vmemmap.pagetable import BLOCK, ENTRIES, Directory, Maps, map_pages
 
 CHUNK_PAGES = 1 << 20
 """Struct pages of one chunk: 4 GiB of memory, 64 MiB of vmemmap."""
@@ -150,22 +150,25 @@ def map_range(kernel: Kernel, directory: Directory, start: int, count: int) -> M
     page_map = map_pages(kernel.memory, kernel.paging, blocks)
     frame = np.zeros(count, np.uint64)
     present, writable, split, unknown = (np.zeros(count, np.bool_) for _ in range(4))
+    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
+    found = (page_map.frame, page_map.present, page_map.writable, is_split, page_map.unreadable)
     # Signed, because a chunk of struct pages of an odd size can begin inside a block.
     first = (page_map.address.astype(np.int64) - np.int64(start - (1 << 64))) // VMEMMAP_PAGE
-    place = first[:, None] + np.arange(ENTRIES)
-    inside = (place >= 0) & (place < count)
-    place = place[inside]
-    frame[place] = page_map.frame[inside]
-    present[place] = page_map.present[inside]
-    writable[place] = page_map.writable[inside]
-    unknown[place] = page_map.unreadable[inside]
-    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
-    split[place] = is_split[inside]
+    if start % BLOCK == 0 and count % ENTRIES == 0:
+        for whole, part in zip((frame, present, writable, split, unknown), found, strict=True):
+            whole.reshape(-1, ENTRIES)[first // ENTRIES] = part
+    else:
+        place = first[:, None] + np.arange(ENTRIES)
+        inside = (place >= 0) & (place < count)
+        for whole, part in zip((frame, present, writable, split, unknown), found, strict=True):
+            whole[place[inside]] = part[inside]
     return MappedPages(frame, present, writable, split, unknown)
 
 
-def in_sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return, for each pfn of a chunk, whether its section is present, and online."""
+def in_sections(
+    kernel: Kernel, first_pfn: int, each: int = 1
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return, for each `each` pfns of a chunk, whether their section is present, and online."""
     sections = kernel.sections
     count = CHUNK_PAGES // sections.pages
     number = sections.numbers - np.uint64(first_pfn // sections.pages)
@@ -173,7 +176,7 @@ def in_sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDAr
     present, online = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     present[number[here].astype(np.intp)] = True
     online[number[here].astype(np.intp)] = sections.online[here]
-    return present.repeat(sections.pages), online.repeat(sections.pages)
+    return present.repeat(sections.pages // each), online.repeat(sections.pages // each)
 
 
 def _ends(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

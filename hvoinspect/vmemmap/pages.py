@@ -125,13 +125,14 @@ def decode(
         is_mask[:] = False
     target = np.where(is_mask, address & value, value)
     offset = target - start
-    inside = (target >= start) & (target < end) & (offset % size == 0)
+    index = offset // size
+    inside = (target >= start) & (target < end) & (index * size == offset)
     tail = (compound & np.uint64(1)) != 0
     encoding = np.full(len(compound), Encoding.UNDECODABLE, np.uint8)
     encoding[inside & ~is_mask] = Encoding.POINTER
     encoding[inside & is_mask] = Encoding.MASK
     encoding[~tail] = Encoding.NONE
-    head = np.where(inside & tail, offset // size, UNKNOWN_HEAD)
+    head = np.where(inside & tail, index, UNKNOWN_HEAD)
     return encoding, head
 
 

@@ -179,9 +179,10 @@ class Summarizer:
         require((order > 0).all() and (order < np.uint64(self.per_frame.bit_length())).all())
         length = np.left_shift(1, order.astype(np.intp))
         require(not (place & (length - 1)).any())
+        # Heads that are inside of another one's pages are no tails, as they would have to be.
         change = np.zeros(tail.size + 1, np.int8)
-        np.add.at(change, head + 1, 1)
-        np.add.at(change, head + length, -1)
+        change[head + 1] += 1
+        change[head + length] -= 1
         require(np.array_equal(np.cumsum(change[:-1], dtype=np.int8), tail.ravel().view(np.int8)))
 
         named = word.ravel()[head + 1]
@@ -190,7 +191,9 @@ class Summarizer:
         right = mask_word(page, order)
         if not is_mask.any():
             right = some.address[mixed][row] + (place * page.size).astype(np.uint64) | np.uint64(1)
-        require(np.array_equal(word[tail], np.repeat(right, length - 1)))
+        require(np.array_equal(named, right))
+        goes_on = (word[:, 1:] == word[:, :-1]) | ~tail[:, 1:] | ~tail[:, :-1]
+        require(goes_on.all())
         if page.hugetlb is not None:
             require(not self._marked(some.words, at, place, page.hugetlb).any())
         into.word[rows] = named[0]
