@@ -11,10 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from hvoinspect.vmemmap import machine_checks
-from hvoinspect.vmemmap.chunks import Chunk
 from hvoinspect.vmemmap.hugepages import Hugepages
-from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, PageClass
-from hvoinspect.vmemmap.rules import Breach, Evidence, LostTails, Rule
+from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding
+from hvoinspect.vmemmap.rules import Breach, Evidence, Rule
 
 
 def tails_share_one_frame(evidence: Evidence) -> Iterator[Breach]:
@@ -251,24 +250,6 @@ RULES: tuple[Rule, ...] = (
     *machine_checks.RULES,
 )
 """All rules, in the order in which their findings are told."""
-
-
-def lost_tails(chunk: Chunk, hugepages: Hugepages) -> LostTails:
-    """Return the tails of `chunk` that lead to no head, without those of its `hugepages`."""
-    pages = chunk.pages
-    tail = np.flatnonzero(pages.kind == PageClass.TAIL)
-    head = pages.head[tail]
-    broken = head == UNKNOWN_HEAD
-    local = head - np.uint64(chunk.first_pfn)
-    inside = ~broken & (local < np.uint64(len(pages.kind)))
-    named = pages.kind[local[inside].astype(np.intp)]
-    broken[inside] = (named != PageClass.HEAD) & (named != PageClass.UNREADABLE)
-    mine = np.zeros(len(pages.kind), np.bool_)
-    for pfn, order in zip(hugepages.pfn, hugepages.order, strict=True):
-        first = int(pfn) - chunk.first_pfn
-        mine[first : first + (1 << int(order))] = True
-    lost = tail[broken & ~mine[tail]]
-    return LostTails(lost.astype(np.uint64) + np.uint64(chunk.first_pfn), pages.head[lost])
 
 
 def _seen_whole(hugepages: Hugepages) -> Hugepages:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
-from hvoinspect.vmemmap.frames import read_frames
+from hvoinspect.target.memory import WORDS
+from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.pages import Pages, Words, classify
 from hvoinspect.vmemmap.pagetable import ENTRIES, Directory, Maps, map_pages
 
@@ -25,15 +26,11 @@ CHUNK_PAGES = 1 << 20
 class Chunk:
     """One chunk: n struct pages in p vmemmap pages.
 
-    A vmemmap page each: `frame` uint64[p], its pfn; `present`, `writable`, bool[p]; `split`,
-    bool[p], mapped by a page table of its own 4 KiB entries; `read`, bool[p], its content is there.
+    `read` bool[p]: the content of a vmemmap page is there; `online` bool[n].
     """
 
     first_pfn: int
-    frame: NDArray[np.uint64]
-    present: NDArray[np.bool_]
-    writable: NDArray[np.bool_]
-    split: NDArray[np.bool_]
+    mapped: MappedPages
     read: NDArray[np.bool_]
     pages: Pages
     online: NDArray[np.bool_]
@@ -93,37 +90,44 @@ def chunk_starts(kernel: Kernel) -> list[int]:
     return [int(chunk) * CHUNK_PAGES for chunk in chunks]
 
 
-def read_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> Chunk:
-    """Read the chunk at `first_pfn`: its page tables, then each distinct frame once."""
+def map_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> MappedPages:
+    """Return what the vmemmap pages of the chunk at `first_pfn` are mapped to."""
     size = kernel.page.size
     start = kernel.vmemmap + first_pfn * size
-    in_section, online = _sections(kernel, first_pfn)
-    pages_count = CHUNK_PAGES * size // VMEMMAP_PAGE
-    frame, present, writable, split, unknown = map_range(kernel, directory, start, pages_count)
+    return map_range(kernel, directory, start, CHUNK_PAGES * size // VMEMMAP_PAGE)
+
+
+def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
+    """Read each distinct frame behind the chunk at `first_pfn` once, and classify what it holds."""
+    size = kernel.page.size
+    in_section, online = in_sections(kernel, first_pfn)
+    frame, present, unknown = mapped.frame, mapped.present, mapped.unknown
+    pages_count = len(frame)
 
     wanted = present & _touched(online, size, pages_count)
-    distinct, row_of = np.unique(frame[wanted], return_inverse=True)
-    words, readable = read_frames(kernel.memory, distinct)
-    row = np.full(pages_count, len(distinct), np.intp)
-    row[wanted] = np.where(readable[row_of], row_of, len(distinct))
-    content = Content(np.concatenate([words, np.zeros((1, ENTRIES), np.uint64)]), row, size)
-    read = row < len(distinct)
+    frames = distinct(frame, wanted)
+    last = len(frames.values)
+    words = np.zeros((last + 1, WORDS), np.uint64)
+    readable = kernel.memory.read_frames(frames.values, words[:last])
+    row = np.where(np.append(readable, False)[frames.row], frames.row, last)
+    content = Content(words, row, size)
+    read = row < last
 
-    mapped = in_section & _covered(present | unknown, size)
+    there = in_section & _covered(present | unknown, size)
     was_read = _covered(read, size)
-    seen = mapped & was_read & online
+    seen = there & was_read & online
     compound = content.all_words(CHUNK_PAGES, kernel.page.compound)
     flags = content.all_words(CHUNK_PAGES, kernel.page.flags)
     struct_pages = Words(
         first_pfn,
-        mapped=mapped,
+        mapped=there,
         readable=was_read | ~online,
         online=online,
         compound=np.where(seen, compound, np.uint64(0)),
         flags=np.where(seen, flags, np.uint64(0)),
     )
     pages = classify(struct_pages, kernel.page, (kernel.vmemmap, kernel.vmemmap_end))
-    return Chunk(first_pfn, frame, present, writable, split, read, pages, online, content)
+    return Chunk(first_pfn, mapped, read, pages, online, content)
 
 
 class MappedPages(NamedTuple):
@@ -160,7 +164,7 @@ def map_range(kernel: Kernel, directory: Directory, start: int, count: int) -> M
     return MappedPages(frame, present, writable, split, unknown)
 
 
-def _sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def in_sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return, for each pfn of a chunk, whether its section is present, and online."""
     sections = kernel.sections
     count = CHUNK_PAGES // sections.pages

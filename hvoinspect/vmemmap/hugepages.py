@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
-from hvoinspect.vmemmap.chunks import Chunk
+from hvoinspect.vmemmap.chunks import Chunk, MappedPages
 from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, PageClass
 
 
@@ -80,6 +81,11 @@ def join(parts: list[Hugepages]) -> Hugepages:
     )
 
 
+def orders(kernel: Kernel) -> list[int]:
+    """Return the orders of hugepages to look for: one, in vain, where the kernel has none."""
+    return [hstate.order for hstate in kernel.hstates] or [9]
+
+
 def find_hugepages(kernel: Kernel, chunk: Chunk) -> Hugepages:
     """Return the hugetlb pages of `chunk`.
 
@@ -96,61 +102,75 @@ def find_hugepages(kernel: Kernel, chunk: Chunk) -> Hugepages:
         pfn = pfn[(value & np.uint64(mark.bits.mask)) == mark.value]
     order = chunk.values(pfn, kernel.page.order).astype(np.uint8)
     parts = []
-    for hstate in kernel.hstates:
-        aligned = (pfn & np.uint64((1 << hstate.order) - 1)) == 0
-        parts.append(_look_at(kernel, chunk, pfn[(order == hstate.order) & aligned], hstate.order))
-    if not parts:
-        parts.append(_look_at(kernel, chunk, pfn[:0], 9))
+    for size in orders(kernel):
+        aligned = (pfn & np.uint64((1 << size) - 1)) == 0
+        parts.append(_look_at(kernel, chunk, pfn[(order == size) & aligned], size))
     found = join(parts)
     return found.where(np.argsort(found.pfn))
+
+
+class Heads(NamedTuple):
+    """What heads say, h of them: `pfn`, `flags` and `private`, uint64[h]."""
+
+    pfn: NDArray[np.uint64]
+    flags: NDArray[np.uint64]
+    private: NDArray[np.uint64]
+
+
+def regular_hugepages(
+    kernel: Kernel,
+    mapped: MappedPages,
+    vmemmap_page: NDArray[np.intp],
+    known: NDArray[np.bool_],
+    heads: Heads,
+    order: int,
+    encoding: NDArray[np.integer],
+) -> Hugepages:
+    """Make the records of hugetlb pages of one order whose struct pages are all as they should be.
+
+    `vmemmap_page` intp[h, N], which of `mapped` hold their struct pages, and `known` bool[h, N],
+    those that are mapped, and could be read if they were tried. `encoding`: that of their tails.
+    """
+    none = np.zeros(len(heads.pfn), np.int64)
+    return Hugepages(
+        **_told(kernel, heads, order),
+        **_behind(mapped, vmemmap_page, known),
+        lost_tails=none,
+        lost_pfn=heads.pfn,
+        lost_to=heads.pfn,
+        encoding=encoding.astype(np.uint8),
+        head_flags=none,
+        head_flag_pfn=np.full(len(none), UNKNOWN_HEAD),
+    )
 
 
 def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) -> Hugepages:
     """Make the records of the hugetlb pages `pfn`, all of one order."""
     page, count = kernel.page, len(pfn)
     index = (pfn - np.uint64(chunk.first_pfn)).astype(np.intp)
-    flags = chunk.values(pfn, PageField(0, page.flags, 8))
-    private = chunk.values(pfn, PageField(0, page.private, 8))
-
     pages = max(1, page.size << order >> 12)
     vmemmap_page = (index * page.size // VMEMMAP_PAGE)[:, None] + np.arange(pages)
-    frame = chunk.frame[vmemmap_page]
-    known = chunk.present[vmemmap_page] & chunk.read[vmemmap_page]
-    tails = frame[:, 1:]
-    tail_frame = frame[:, min(1, pages - 1)]
-    read_only = ~chunk.writable[vmemmap_page][:, 1:]
+    known = chunk.mapped.present[vmemmap_page] & chunk.read[vmemmap_page]
+    behind = _behind(chunk.mapped, vmemmap_page, known)
 
     own = np.arange(1 << order)
     head = chunk.pages.head[index[:, None] + own]
     resolved = head == pfn[:, None]
-    distinct = _distinct(frame, known)
     # Behind the tails of an optimized one, but for its first, is a frame that others share (7.1+).
-    foreign = (tail_frame != frame[:, 0]) & (distinct < known.sum(axis=1))
+    foreign = (behind["tail_frame"] != behind["head_frame"]) & (
+        behind["distinct"] < known.sum(axis=1)
+    )
     flagged_tails = chunk.pages.flagged_tails
     span = np.where(foreign, VMEMMAP_PAGE // page.size, 1 << order).astype(np.uint64)
     flagged_at = np.searchsorted(flagged_tails, pfn)
     flagged_end = np.searchsorted(flagged_tails, pfn + span)
     first_lost = np.argmin(resolved, axis=1) if count else np.zeros(0, np.intp)
 
+    flags = chunk.values(pfn, PageField(0, page.flags, 8))
+    private = chunk.values(pfn, PageField(0, page.private, 8))
     return Hugepages(
-        pfn=pfn,
-        order=np.full(count, order, np.uint8),
-        node=_bits(flags, page.node.shift, page.node.mask),
-        zone=_bits(flags, page.zone.shift, page.zone.mask),
-        free=(private & np.uint64(page.hugetlb_free or 0)) != 0,
-        flagged=(private & np.uint64(page.hugetlb_optimized or 0)) != 0,
-        vmemmap_pages=np.full(count, pages, np.int64),
-        unknown=pages - known.sum(axis=1),
-        split=chunk.split[vmemmap_page].all(axis=1),
-        head_frame=frame[:, 0],
-        on_head_frame=((frame == frame[:, :1]) & known).sum(axis=1),
-        head_writable=chunk.writable[vmemmap_page][:, 0],
-        tail_frame=tail_frame,
-        tail_frames=_distinct(tails, known[:, 1:]),
-        strays=((tails != tail_frame[:, None]) & known[:, 1:]).sum(axis=1),
-        distinct=distinct,
-        read_only=(read_only & known[:, 1:]).sum(axis=1),
-        read_only_run=np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
+        **_told(kernel, Heads(pfn, flags, private), order),
+        **behind,
         lost_tails=(~resolved).sum(axis=1),
         lost_pfn=pfn + first_lost.astype(np.uint64),
         lost_to=head[np.arange(count), first_lost],
@@ -158,6 +178,44 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
         head_flags=flagged_end - flagged_at,
         head_flag_pfn=np.append(flagged_tails, UNKNOWN_HEAD)[flagged_at],
     )
+
+
+def _told(kernel: Kernel, heads: Heads, order: int) -> dict[str, NDArray[Any]]:
+    """Return the columns of Hugepages that heads tell."""
+    page = kernel.page
+    return {
+        "pfn": heads.pfn,
+        "order": np.full(len(heads.pfn), order, np.uint8),
+        "node": _bits(heads.flags, page.node.shift, page.node.mask),
+        "zone": _bits(heads.flags, page.zone.shift, page.zone.mask),
+        "free": (heads.private & np.uint64(page.hugetlb_free or 0)) != 0,
+        "flagged": (heads.private & np.uint64(page.hugetlb_optimized or 0)) != 0,
+    }
+
+
+def _behind(
+    mapped: MappedPages, vmemmap_page: NDArray[np.intp], known: NDArray[np.bool_]
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of Hugepages that page tables show, as `regular_hugepages` describes."""
+    count, pages = vmemmap_page.shape
+    frame, writable = mapped.frame[vmemmap_page], mapped.writable[vmemmap_page]
+    tails, tail_frame = frame[:, 1:], frame[:, min(1, pages - 1)]
+    read_only = ~writable[:, 1:]
+    stray = (tails != tail_frame[:, None]) & known[:, 1:]
+    return {
+        "vmemmap_pages": np.full(count, pages, np.int64),
+        "unknown": pages - known.sum(axis=1),
+        "split": mapped.split[vmemmap_page].all(axis=1),
+        "head_frame": frame[:, 0],
+        "on_head_frame": ((frame == frame[:, :1]) & known).sum(axis=1),
+        "head_writable": writable[:, 0],
+        "tail_frame": tail_frame,
+        "tail_frames": _distinct(tails, known[:, 1:]),
+        "strays": stray.sum(axis=1),
+        "distinct": _distinct(frame, known),
+        "read_only": (read_only & known[:, 1:]).sum(axis=1),
+        "read_only_run": np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
+    }
 
 
 def _bits(word: NDArray[np.uint64], shift: int, mask: int) -> NDArray[np.uint16]:

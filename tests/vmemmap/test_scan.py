@@ -204,7 +204,7 @@ def test_each_corruption_is_found_by_its_rule_and_by_no_other(
     machine = Machine((0, 1), tail=tail)
     machine.hugetlb(HUGE)
     corrupt(machine)
-    assert rules_of(scan(machine.kernel()).findings) == {finding}
+    assert rules_of(scan(machine.kernel(), exhaustive=True).findings) == {finding}
 
 
 def test_a_mask_kernels_tails_do_not_share_the_heads_frame() -> None:
