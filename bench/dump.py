@@ -83,6 +83,6 @@ def beside_zlib(
 def _race(
     kernel: Kernel, rivals: dict[str, Callable[[], Any]], repeats: int, jobs: int
 ) -> tuple[dict[str, Times], int]:
-    ways = {"scan": lambda: scan_kernel(kernel, exhaustive=True, jobs=jobs)}
+    ways = {"scan": lambda: scan_kernel(kernel, "exhaustive", jobs)}
     times, last = in_turns(ways | rivals, repeats)
     return times, last["scan"].total

@@ -21,7 +21,7 @@ from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 from bench.clock import in_turns  # noqa: E402
-from bench.ours import modes, scan_kernel  # noqa: E402
+from bench.ours import MODES, scan_kernel  # noqa: E402
 from bench.rivals import count_kpageflags  # noqa: E402
 from hvoinspect.report.result import Taken, result_of  # noqa: E402
 from hvoinspect.target.open import open_running  # noqa: E402
@@ -39,10 +39,7 @@ def main() -> None:
     begun = time.perf_counter()
     kernel = open_running()
     opened = time.perf_counter() - begun
-    scans = {
-        mode: functools.partial(scan_kernel, kernel, exhaustive=exhaustive, jobs=options.jobs)
-        for mode, exhaustive in modes().items()
-    }
+    scans = {mode: functools.partial(scan_kernel, kernel, mode, options.jobs) for mode in MODES}
     ways: dict[str, Callable[[], Any]] = {**scans, "kpageflags": count_kpageflags}
     times, last = in_turns(ways, options.repeats, warm=not options.at_once)
     found: dict[str, Any] = {
