@@ -153,9 +153,10 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
     known = chunk.mapped.present[vmemmap_page] & chunk.read[vmemmap_page]
     behind = _behind(chunk.mapped, vmemmap_page, known)
 
-    own = np.arange(1 << order)
-    head = chunk.pages.head[index[:, None] + own]
-    resolved = head == pfn[:, None]
+    own = index[:, None] + np.arange(1 << order)
+    head, kind = chunk.pages.head[own], chunk.pages.kind[own]
+    unseen = (kind == PageClass.UNREADABLE) | (kind == PageClass.HOLE)
+    resolved = (head == pfn[:, None]) | unseen
     # Behind the tails of an optimized one, but for its first, is a frame that others share (7.1+).
     foreign = (behind["tail_frame"] != behind["head_frame"]) & (
         behind["distinct"] < known.sum(axis=1)
