@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from hvoinspect.vmemmap.backing import all_backing
 from hvoinspect.vmemmap.chunks import chunk_starts
 from hvoinspect.vmemmap.hugepages import join
 from hvoinspect.vmemmap.jobs import looks
-from hvoinspect.vmemmap.look import look_at
+from hvoinspect.vmemmap.look import Window, look_at, look_closely
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import Directory
 from hvoinspect.vmemmap.part import Part
@@ -54,16 +54,16 @@ class Census:
         # What changed while the rest was read cannot be held against it.
         self._counters = before if self.kernel.counters() == before else None
 
-    def read_around(self, pfns: Iterable[int]) -> None:
-        """Read again the chunks that have the struct pages of `pfns`."""
-        starts = np.array(self._starts)
-        pfn = np.fromiter(pfns, np.int64)
-        for at in np.unique(np.searchsorted(starts, pfn, side="right") - 1).tolist():
-            self.parts[self._starts[at]] = self._look(self._starts[at])
+    def read_closely(self, windows: Sequence[Window]) -> Evidence:
+        """Read just the struct pages of `windows`, within a short time; return evidence of them."""
+        return self._evidence(list(look_closely(self.kernel, windows)))
 
     def evidence(self) -> Evidence:
         """Put all that was read together."""
-        kernel, read = self.kernel, list(self.parts.values())
+        return self._evidence(list(self.parts.values()))
+
+    def _evidence(self, read: list[Part]) -> Evidence:
+        kernel = self.kernel
         return Evidence(
             kernel=kernel,
             hugepages=join([part.hugepages for part in read]),

@@ -81,6 +81,7 @@ def tails_read_only(evidence: Evidence) -> Iterator[Breach]:
             f"{same.read_only[0]} of each: this kernel protects too short a range",
             "warning",
             "A stray write to those tails would go unnoticed; nothing is damaged.",
+            also=tuple(same.pfn.tolist()),
         )
 
 
@@ -120,6 +121,7 @@ def head_frame_unshared(evidence: Evidence) -> Iterator[Breach]:
             f"frame {pages.head_frame[i]:#x} mapped {pages.on_head_frame[i]} times, "
             "by this hugepage alone",
             f"mapped {times[i]} times",
+            also=evidence.backing.pfns_on(pages.head_frame[i], evidence.kernel.page.size),
         )
 
 
@@ -162,7 +164,8 @@ def tails_decode_to_head(evidence: Evidence) -> Iterator[Breach]:
         )
     lost = evidence.lost
     for pfn, to in zip(lost.pfn.tolist(), lost.to.tolist(), strict=True):
-        yield Breach(pfn, "a compound word that names a head", _page_name(to))
+        also = () if to == UNKNOWN_HEAD else (to,)
+        yield Breach(pfn, "a compound word that names a head", _page_name(to), also=also)
 
 
 def no_head_flag_in_tails(evidence: Evidence) -> Iterator[Breach]:

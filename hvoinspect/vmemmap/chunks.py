@@ -90,21 +90,26 @@ def chunk_starts(kernel: Kernel) -> list[int]:
     return [int(chunk) * CHUNK_PAGES for chunk in chunks]
 
 
-def map_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> MappedPages:
-    """Return what the vmemmap pages of the chunk at `first_pfn` are mapped to."""
+def map_chunk(
+    kernel: Kernel, directory: Directory, first_pfn: int, count: int = CHUNK_PAGES
+) -> MappedPages:
+    """Return what the vmemmap pages of the chunk at `first_pfn` are mapped to.
+
+    `count`: struct pages of the chunk, a number of whole sections.
+    """
     size = kernel.page.size
     start = kernel.vmemmap + first_pfn * size
-    return map_range(kernel, directory, start, CHUNK_PAGES * size // VMEMMAP_PAGE)
+    return map_range(kernel, directory, start, count * size // VMEMMAP_PAGE)
 
 
 def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
     """Read each distinct frame behind the chunk at `first_pfn` once, and classify what it holds."""
     size = kernel.page.size
-    in_section, online = in_sections(kernel, first_pfn)
+    count = len(mapped.frame) * VMEMMAP_PAGE // size
+    in_section, online = in_sections(kernel, first_pfn, count)
     frame, present, unknown = mapped.frame, mapped.present, mapped.unknown
-    pages_count = len(frame)
 
-    wanted = present & _touched(online, size, pages_count)
+    wanted = present & _touched(online, size, len(frame))
     frames = distinct(frame, wanted)
     last = len(frames.values)
     words = np.zeros((last + 1, WORDS), np.uint64)
@@ -113,11 +118,11 @@ def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
     content = Content(words, row, size)
     read = row < last
 
-    there = in_section & _covered(present | unknown, size)
-    was_read = _covered(read, size)
+    there = in_section & _covered(present | unknown, size, count)
+    was_read = _covered(read, size, count)
     seen = there & was_read & online
-    compound = content.all_words(CHUNK_PAGES, kernel.page.compound)
-    flags = content.all_words(CHUNK_PAGES, kernel.page.flags)
+    compound = content.all_words(count, kernel.page.compound)
+    flags = content.all_words(count, kernel.page.flags)
     struct_pages = Words(
         first_pfn,
         mapped=there,
@@ -166,11 +171,11 @@ def map_range(kernel: Kernel, directory: Directory, start: int, count: int) -> M
 
 
 def in_sections(
-    kernel: Kernel, first_pfn: int, each: int = 1
+    kernel: Kernel, first_pfn: int, pages: int, each: int = 1
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return, for each `each` pfns of a chunk, whether their section is present, and online."""
+    """Return, for each `each` of `pages` pfns, whether their section is present, and online."""
     sections = kernel.sections
-    count = CHUNK_PAGES // sections.pages
+    count = pages // sections.pages
     number = sections.numbers - np.uint64(first_pfn // sections.pages)
     here = number < np.uint64(count)  # smaller numbers have wrapped around to huge ones
     present, online = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
@@ -179,17 +184,17 @@ def in_sections(
     return present.repeat(sections.pages // each), online.repeat(sections.pages // each)
 
 
-def _ends(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the vmemmap page of the first and of the last byte of each struct page of a chunk."""
-    first = np.arange(CHUNK_PAGES, dtype=np.intp) * size
+def _ends(size: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the vmemmap page of the first and of the last byte of each of `count` struct pages."""
+    first = np.arange(count, dtype=np.intp) * size
     return first // VMEMMAP_PAGE, (first + size - 1) // VMEMMAP_PAGE
 
 
-def _covered(vmemmap_pages: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+def _covered(vmemmap_pages: NDArray[np.bool_], size: int, count: int) -> NDArray[np.bool_]:
     """Spread a property of vmemmap pages over the struct pages that lie wholly in such pages."""
     if VMEMMAP_PAGE % size == 0:
         return vmemmap_pages.repeat(VMEMMAP_PAGE // size)
-    first, last = _ends(size)
+    first, last = _ends(size, count)
     covered: NDArray[np.bool_] = vmemmap_pages[first] & vmemmap_pages[last]
     return covered
 
@@ -199,7 +204,7 @@ def _touched(struct_pages: NDArray[np.bool_], size: int, count: int) -> NDArray[
     if VMEMMAP_PAGE % size == 0:
         return np.asarray(struct_pages.reshape(count, -1).any(axis=1))
     touched = np.zeros(count, np.bool_)
-    first, last = _ends(size)
+    first, last = _ends(size, len(struct_pages))
     touched[first[struct_pages]] = True
     touched[last[struct_pages]] = True
     return touched

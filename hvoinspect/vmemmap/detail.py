@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
 from hvoinspect.vmemmap.backing import backing_of
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, Chunk, MappedPages, read_chunk
+from hvoinspect.vmemmap.chunks import Chunk, MappedPages, read_chunk
 from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.hugepages import Hugepages, find_hugepages
 from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, PageClass
@@ -49,7 +49,7 @@ def _free_blocks(kernel: Kernel, chunk: Chunk) -> NDArray[np.uint64]:
         return np.zeros(0, np.uint64)
     shift = np.uint64(8 * (mark.where.offset & 7) + mark.bits.shift)
     mask, value = np.uint64(mark.bits.mask) << shift, np.uint64(mark.value) << shift
-    marked = chunk.content.matches(CHUNK_PAGES, mark.where.offset & ~7, mask, value)
+    marked = chunk.content.matches(len(chunk.online), mark.where.offset & ~7, mask, value)
     free = np.flatnonzero(marked & (chunk.pages.kind == PageClass.SINGLE) & chunk.online)
     return free.astype(np.uint64) + np.uint64(chunk.first_pfn)
 

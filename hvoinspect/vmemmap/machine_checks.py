@@ -129,12 +129,10 @@ def vmemmap_frames_in_use(evidence: Evidence) -> Iterator[Breach]:
     All kernels. HVO gives a frame back only after it is mapped nowhere, and takes one out before it
     maps it (mm/hugetlb_vmemmap.c, `free_vmemmap_page_list()`, `alloc_vmemmap_page_list()`). Free
     are the blocks in the lists of mm/page_alloc.c, whose first page is of the type buddy with its
-    order in `private`; pages in the lists of a CPU bear no mark. On a live kernel nothing is said
-    where the pools' counters moved meanwhile, or are not known.
+    order in `private`; pages in the lists of a CPU bear no mark.
     """
-    kernel, counters, backing = evidence.kernel, evidence.counters, evidence.backing
-    moved = counters is None or any(hstate.total is None for hstate in counters.hstates)
-    if not len(backing.free) or (kernel.live and moved):
+    kernel, backing = evidence.kernel, evidence.backing
+    if not len(backing.free):
         return
     order = np.argsort(backing.free)
     block = backing.free[order]
@@ -150,6 +148,7 @@ def vmemmap_frames_in_use(evidence: Evidence) -> Iterator[Breach]:
             int(backing.pfn[i]) + inside * VMEMMAP_PAGE // kernel.page.size,
             "a frame that is in use, as it is mapped in the vmemmap",
             f"frame {first + inside:#x} is free, in the block at pfn {start:#x}",
+            also=(start,),
         )
 
 
@@ -186,7 +185,6 @@ RULES: tuple[Rule, ...] = (
         "error",
         "The next user of that memory will overwrite these struct pages.",
         vmemmap_frames_in_use,
-        whole=True,
     ),
 )
 

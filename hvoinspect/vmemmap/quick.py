@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
 from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.backing import MAX_FREE_ORDER, backing_of
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, in_sections
+from hvoinspect.vmemmap.chunks import MappedPages, in_sections
 from hvoinspect.vmemmap.distinct import Distinct, distinct
 from hvoinspect.vmemmap.hugepages import (
     Heads,
@@ -121,8 +121,9 @@ class _Place:
 
 def _place_of(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> _Place:
     per = VMEMMAP_PAGE // kernel.page.size
-    in_section, online = in_sections(kernel, first_pfn, per)
-    pfn = np.arange(first_pfn, first_pfn + CHUNK_PAGES, per, dtype=np.uint64)
+    count = len(mapped.frame) * per
+    in_section, online = in_sections(kernel, first_pfn, count, per)
+    pfn = np.arange(first_pfn, first_pfn + count, per, dtype=np.uint64)
     return _Place(
         kernel=kernel,
         mapped=mapped,
@@ -255,7 +256,8 @@ def _infer(place: _Place, frames: _Frames) -> _Cover:
     free_begins //= place.per
 
     for start, size in ((begins, length), (free_begins, free_length)):
-        require(not (start % size).any())  # naturally aligned, so it ends in this chunk, too
+        require(not (start % size).any())
+        require((start + size <= len(place.pfn)).all())
     begin, end = np.concatenate([begins, free_begins]), np.concatenate([length, free_length])
     begin, end = np.sort(begin), np.sort(begin + end)
     require((begin[1:] >= end[:-1]).all())  # so none overlaps with another
@@ -282,7 +284,7 @@ def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
     classes, encodings = _count(place, summaries, shown, cover)
     offline = int((place.known & ~place.online).sum()) * place.per
     classes[PageClass.SINGLE] += offline
-    classes[PageClass.HOLE] = CHUNK_PAGES - classes.sum()
+    classes[PageClass.HOLE] = len(place.pfn) * place.per - classes.sum()
     none = np.zeros(0, np.uint64)
     return Part(
         classes=classes,
@@ -300,7 +302,8 @@ def _require_heads(place: _Place, shown: _Shown) -> None:
     """Require that each tail leads to a head that could be read, or might be one."""
     leading = np.flatnonzero((shown.target != UNKNOWN_HEAD) & ~shown.real)
     local = shown.target[leading] - np.uint64(place.first_pfn)
-    require((local < np.uint64(CHUNK_PAGES)).all())  # what is before the chunk wraps around
+    # What is before the chunk has wrapped around to huge numbers.
+    require((local < np.uint64(len(place.pfn) * place.per)).all())
     require(not (local % np.uint64(place.per)).any())
     head = (local // np.uint64(place.per)).astype(np.intp)
     unreadable = shown.holds[head] == Holds.UNREADABLE

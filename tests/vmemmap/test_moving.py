@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Counters, Kernel, TailFrames
+from hvoinspect.target.memory import ByRanges
 from hvoinspect.vmemmap.scan import scan
 from tests.madeup import ARENA, ORDER_2M, PAGE_TYPE, PGTY_BUDDY, PRIVATE, TAILS, Machine, Tail
 
@@ -25,7 +26,7 @@ PACES = range(40, 1800, 110)
 
 
 @dataclass
-class Alternating:
+class Alternating(ByRanges):
     """The memory of a machine that is in one of two states, and changes every `pace` ticks."""
 
     states: tuple[Machine, Machine]
@@ -109,8 +110,6 @@ def optimized(machine: Machine) -> None:
 
 def slab(machine: Machine) -> None:
     machine.slab(HUGE + 32, 6)
-
-
 
 
 STATES: list[tuple[Callable[[Machine], None], Callable[[Machine], None]]] = [
