@@ -51,7 +51,7 @@ class Live:
     @property
     def races(self) -> list[tuple[Value, ...]]:
         """Both scans, beside the reader."""
-        times = {name: Times(tuple(s)) for name, s in self.found["times"].items()}
+        times = {name: Times(**seconds) for name, seconds in self.found["times"].items()}
         total = self.found["exhaustive"]["pages"]["total"]
         return [
             race(f"{name}, {self.name}", times[name], "kpageflags", times["kpageflags"], total, g)
