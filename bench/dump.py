@@ -60,7 +60,7 @@ def beside_elf(
         repeats,
         jobs,
     )
-    whole = Times(tuple(s * total / len(pfns) for s in times["drgn"].seconds))
+    whole = times["drgn"].times(total / len(pfns))
     return [
         race(what, times["scan"], "drgn's objects", whole, total, GOALS["drgn"]),
         race(what, times["scan"], "bound: reading", times["bound"], total, GOALS["elf"]),

@@ -18,6 +18,7 @@ import functools  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from dataclasses import asdict  # noqa: E402
 from typing import Any  # noqa: E402
 
 from bench.clock import in_turns  # noqa: E402
@@ -46,7 +47,7 @@ def main() -> None:
         "release": kernel.identity.release,
         "imports": _IMPORTED,
         "opening": opened,
-        "times": {name: one.seconds for name, one in times.items()},
+        "times": {name: asdict(one) for name, one in times.items()},
         "kpageflags": last["kpageflags"],
     }
     for name in scans:

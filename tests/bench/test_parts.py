@@ -81,7 +81,8 @@ FOUND: dict[str, Any] = {
 
 
 def test_live() -> None:
-    times = {"default": [1.0], "exhaustive": [8.0], "kpageflags": [12.0]}
+    seconds = {"default": [1.0], "exhaustive": [8.0], "kpageflags": [12.0]}
+    times = {name: {"seconds": one, "processor": one} for name, one in seconds.items()}
     found = {"release": "7.3.4", "imports": 1.0, "opening": 2.0, "times": times}
     races, once = live.tables(
         "Live", [live.Live("7.3", {**found, "default": FOUND, "exhaustive": FOUND})]
