@@ -12,7 +12,7 @@ from hvoinspect.target.elfcore import ELF_HEADER, ET_CORE, PROGRAM_HEADER, PT_NO
 from hvoinspect.target.notes import elf_notes
 
 MAX_HEADERS = 1 << 12
-"""Program headers that are looked at; the notes' is the first one."""
+"""Program headers that are looked at; the first one is the notes', and the only one of its kind."""
 MAX_NOTES = 1 << 20
 """Bytes of notes: a CPU's registers, a task_struct and VMCOREINFO, which is a page at most."""
 
@@ -33,9 +33,10 @@ def read_vmcoreinfo(path: Path) -> bytes | None:
         for at in range(0, len(headers) - each + 1, each):
             type_, _, offset, _, _, size, _, _ = PROGRAM_HEADER.unpack_from(headers, at)
             if type_ == PT_NOTE:
-                for owner, _, content in elf_notes(_read(file, offset, min(size, MAX_NOTES))):
-                    if owner == b"VMCOREINFO":
-                        return content
+                notes = elf_notes(_read(file, offset, min(size, MAX_NOTES)))
+                return next(
+                    (content for owner, _, content in notes if owner == b"VMCOREINFO"), None
+                )
     return None
 
 
