@@ -15,6 +15,7 @@ from hvoinspect.target.capture import is_capture, unpacked
 from hvoinspect.target.choice import Target
 from hvoinspect.target.denied import no_kcore, reason
 from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, recognize
+from hvoinspect.target.flattened import is_flattened, rearranged
 from hvoinspect.target.layout import DebugInfo, Kernel, SourceKind
 from hvoinspect.target.learn import learn
 from hvoinspect.target.qmp import is_running
@@ -97,6 +98,9 @@ def _open_core(path: Path, vmcoreinfo: Path | None) -> Opened:
         with unpacked(path) as core:
             # drgn and the reader of headers open the unnamed file by its descriptor.
             return _open_dump(path, Path(f"/proc/self/fd/{core.fileno()}"), vmcoreinfo)
+    if is_flattened(path):
+        with rearranged(path) as dump:
+            return _open_dump(path, Path(f"/proc/self/fd/{dump.fileno()}"), vmcoreinfo)
     return _open_dump(path, path, vmcoreinfo)
 
 
@@ -109,10 +113,15 @@ def _open_dump(path: Path, file: Path, vmcoreinfo: Path | None) -> Opened:
             "and only x86_64 page tables can be walked",
             "give a dump of an x86_64 machine",
         )
+    if dump.cut_short and dump.form == "kdump":
+        # libkdumpfile would end the process, or return zeros for what is not there.
+        raise HvoinspectError(
+            f"{path} is cut short, and only an ELF dump can be read in part", "copy it again, whole"
+        )
     text = _read_vmcoreinfo(vmcoreinfo)
     if dump.form == "elf" and text is None and b"VMCOREINFO" not in dump.notes:
         raise _no_vmcoreinfo(path, dump)
-    # libkdumpfile does not learn it from a flattened dump that QEMU wrote.
+    # libkdumpfile does not learn it from a dump that QEMU wrote.
     platform = None if dump.form == "elf" else Platform(Architecture.X86_64)
     try:
         prog = Program(platform, vmcoreinfo=text)
