@@ -34,9 +34,6 @@ START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """Where x86-64 maps the kernel's image (arch/x86/include/asm/page_64_types.h, __START_KERNEL_map);
 the image's physical address is this far below, plus `phys_base`."""
 
-KERNEL_HALF = 1 << 63
-"""Where the kernel's half of the address space begins, at the latest."""
-
 MAX_ORDER = 20
 """The largest hugepage that `vmemmap.chunks` can hold, 4 GiB; x86-64's largest is 1 GiB."""
 
@@ -100,12 +97,6 @@ def learn(
         ) from error
     if kernel.hstates and page.hugetlb is None:
         raise facts.missing("how hugetlb pages are marked")
-    if not KERNEL_HALF <= kernel.vmemmap < kernel.vmemmap_end < 1 << 64:
-        raise HvoinspectError(
-            f"the vmemmap would be from {kernel.vmemmap:#x} to {kernel.vmemmap_end:#x}, "
-            "not in the kernel's half of the address space",
-            DAMAGED,
-        )
     return kernel
 
 

@@ -21,7 +21,7 @@ from hvoinspect.target.vmcoreinfo import vmcoreinfo_symbol
 
 FINDER = "kallsyms"
 """Name of the finder, as drgn lists it."""
-MAX_SYMBOLS = 1 << 22
+MAX_SYMBOLS = 1 << 19
 """Most symbols a kernel may have; a distribution's has 100,000 to 250,000."""
 
 _LOCAL = ProgramFlags.IS_LIVE | ProgramFlags.IS_LOCAL
