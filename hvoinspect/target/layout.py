@@ -123,6 +123,9 @@ class Counters:
     hstates: tuple[Hstate, ...] = ()
     optimized_key: int | None = None
     """Of the static key that each optimized hugepage raises by one; None where there is none."""
+    allocated: int | None = None
+    """How many hugepages the page allocator ever gave (HTLB_BUDDY_PGALLOC); None if not known. It
+    tells whether pools have moved that are as large as they were."""
 
 
 TailFrames = Mapping[tuple[int, int, int], int]

@@ -27,6 +27,7 @@ from hvoinspect.target.layout import (
 )
 from hvoinspect.target.memory import Memory
 from hvoinspect.target.page_layout import learn_page_layout
+from hvoinspect.target.percpu import vm_event
 from hvoinspect.target.sections import learn_sections
 from hvoinspect.target.vmcoreinfo import vmcoreinfo, vmcoreinfo_symbol
 
@@ -185,7 +186,11 @@ def _counters(prog: Program, known: tuple[Hstate, ...]) -> Counters:
                 ),
             )
     pools = tuple(found.get(hstate.order, hstate) for hstate in known)
-    return Counters(pools, _key_count(prog, "hugetlb_optimize_vmemmap_key"))
+    return Counters(
+        pools,
+        _key_count(prog, "hugetlb_optimize_vmemmap_key"),
+        vm_event(prog, "HTLB_BUDDY_PGALLOC"),
+    )
 
 
 def _by_node(hstate: Object, member: str) -> dict[int, int] | None:

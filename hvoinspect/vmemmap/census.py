@@ -51,7 +51,8 @@ class Census:
         for done, (start, part) in enumerate(looks(self._look, self._starts, self._jobs), 1):
             self.parts[start] = part
             progress(done, total)
-        # What changed while the rest was read cannot be held against it.
+        # What changed while the rest was read cannot be held against it. Pools that shrank and grew
+        # again show by how many hugepages were ever allocated.
         self._counters = before if self.kernel.counters() == before else None
 
     def read_closely(self, windows: Sequence[Window]) -> Evidence:

@@ -42,15 +42,17 @@ def confirm(
     Where a rule compares counts of the whole machine, that is all of it, into `census`, and its
     hugepages must be the same ones each time.
     """
-    whole = {rule.name for rule in rules if rule.whole}
+    close, whole = ([rule for rule in rules if rule.whole is kind] for kind in (False, True))
+    compared = {rule.name for rule in whole}
     held = list(findings)
     for _ in range(REREADS):
         if not held:
             break
         time.sleep(PAUSE_SECONDS)
-        still = _held_closely(census, rules, [f for f in held if f.rule not in whole], ignored)
-        if not whole.isdisjoint(finding.rule for finding in held):
-            still |= _held_as_a_whole(census, rules, ignored)
+        near = [finding for finding in held if finding.rule not in compared]
+        still = _held_closely(census, close, near, ignored)
+        if len(near) < len(held):
+            still |= _held_as_a_whole(census, whole, ignored)
         held = [finding for finding in held if finding in still]
     lost = Counter(finding.rule for finding in findings)
     lost.subtract(finding.rule for finding in held)

@@ -79,13 +79,16 @@ def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
     """There are as many hugetlb pages of each size on each node as the pool's counters say.
 
     All kernels: `nr_huge_pages_node` and `free_huge_pages_node` of struct hstate against the heads
-    found, and those with HPG_freed. Told only where all of the vmemmap could be read. A warning,
-    because a hugepage that is on its way out is not counted any more but looks like one until its
-    vmemmap is restored (mm/hugetlb.c, `__remove_hugetlb_folio()`).
+    found, and those with HPG_freed. Told only where all of the vmemmap could be read, and of a live
+    kernel only where no hugepage was allocated meanwhile; of its free ones nothing is told, which
+    every fault changes. A warning, because a hugepage that is on its way out is not counted any
+    more but looks like one until its vmemmap is restored (mm/hugetlb.c,
+    `__remove_hugetlb_folio()`).
     """
+    live = evidence.kernel.live
     for hstate in _pools(evidence):
         pages = evidence.hugepages.where(evidence.hugepages.order == hstate.order)
-        total, free = hstate.total or {}, hstate.free
+        total, free = hstate.total or {}, None if live else hstate.free
         for node in sorted({*total, *pages.node.tolist()}):
             here = pages.where(pages.node == node)
             seen, seen_free = len(here), int(here.free.sum())
@@ -97,7 +100,7 @@ def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
                 int(here.pfn[0]) if seen else evidence.first_pfn,
                 f"{told} hugepages of order {hstate.order} on node {node}"
                 + ("" if told_free is None else f", {told_free} free"),
-                f"{seen} found, {seen_free} free",
+                f"{seen} found" + ("" if told_free is None else f", {seen_free} free"),
             )
 
 

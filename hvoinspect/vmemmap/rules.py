@@ -54,8 +54,8 @@ class Evidence:
 
     `first_pfn`: of the first present section, where what concerns the machine as a whole is found.
     `masks`: whether any tail's word is a mask. `whole`: every struct page was read. `counters`:
-    the kernel's own counts, None where they changed while the rest was read, so that they cannot
-    be held against it.
+    the kernel's own counts, None where they changed while the rest was read, and hugepages may have
+    come and gone, so that they cannot be held against it.
     """
 
     kernel: Kernel
