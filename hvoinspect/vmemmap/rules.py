@@ -7,12 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hvoinspect.target.layout import Counters, Kernel, TailFrames
 from hvoinspect.vmemmap.backing import Backing
 from hvoinspect.vmemmap.hugepages import Hugepages
+from hvoinspect.vmemmap.oddities import Oddities
 from hvoinspect.vmemmap.savings import Mappings
 
 Severity = Literal["error", "warning"]
@@ -36,17 +34,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class LostTails:
-    """Tails of compound pages other than hugetlb that lead to no head, in one chunk or in many.
-
-    `pfn` uint64[n]; `to` uint64[n]: the pfn that the compound word names, or UNKNOWN_HEAD.
-    """
-
-    pfn: NDArray[np.uint64]
-    to: NDArray[np.uint64]
-
-
-@dataclass(frozen=True)
 class Evidence:
     """All that was read of a machine, for rules to judge.
 
@@ -59,7 +46,7 @@ class Evidence:
     kernel: Kernel
     hugepages: Hugepages
     mappings: Mappings
-    lost: LostTails
+    oddities: Oddities
     backing: Backing
     tail_frames: TailFrames
     first_pfn: int
@@ -100,7 +87,12 @@ class Rule:
     @property
     def holds(self) -> str:
         """What must hold, in one line."""
-        return (inspect.getdoc(self.look) or self.name).splitlines()[0]
+        return self.about.splitlines()[0]
+
+    @property
+    def about(self) -> str:
+        """What must hold, on which kernels, why, and where that comes from: lines of text."""
+        return inspect.getdoc(self.look) or self.name
 
     def findings(self, evidence: Evidence) -> Iterator[Finding]:
         """Judge `evidence`."""
@@ -120,3 +112,8 @@ def judge(rules: Sequence[Rule], evidence: Evidence, ignored: Collection[str]) -
     return [
         finding for rule in rules if rule.name not in ignored for finding in rule.findings(evidence)
     ]
+
+
+def seen_whole(hugepages: Hugepages) -> Hugepages:
+    """Return the hugepages all of whose vmemmap was read: of the others little can be said."""
+    return hugepages.where(hugepages.unknown == 0)

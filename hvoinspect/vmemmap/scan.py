@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import Counters, Kernel
 from hvoinspect.vmemmap.backing import Backing, all_backing, backing_of
-from hvoinspect.vmemmap.checks import RULES, lost_tails
+from hvoinspect.vmemmap.checks import RULES
 from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
 from hvoinspect.vmemmap.hugepages import Hugepages, find_hugepages, join
+from hvoinspect.vmemmap.oddities import Oddities, join_oddities, oddities
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import Directory, Maps, walk_directory
-from hvoinspect.vmemmap.rules import Evidence, Finding, LostTails, judge
+from hvoinspect.vmemmap.rules import Evidence, Finding, judge
 from hvoinspect.vmemmap.savings import Mappings, Savings, account, map_of, sum_of
 
 REREADS = 3
@@ -36,7 +37,7 @@ class Part:
     offline: int
     hugepages: Hugepages
     mappings: Mappings
-    lost: LostTails
+    oddities: Oddities
     backing: Backing
 
 
@@ -136,7 +137,7 @@ def _inspect(kernel: Kernel, directory: Directory, first_pfn: int) -> Part:
         offline=int((~chunk.online & (kind != PageClass.HOLE)).sum()),
         hugepages=hugepages,
         mappings=map_of(chunk, kernel.page.size),
-        lost=lost_tails(chunk, hugepages),
+        oddities=oddities(kernel, chunk, hugepages),
         backing=backing_of(kernel, chunk),
     )
 
@@ -148,10 +149,7 @@ def _evidence(kernel: Kernel, parts: Mapping[int, Part], counters: Counters) -> 
         kernel=kernel,
         hugepages=join([part.hugepages for part in read]),
         mappings=sum_of([part.mappings for part in read]),
-        lost=LostTails(
-            np.concatenate([part.lost.pfn for part in read]),
-            np.concatenate([part.lost.to for part in read]),
-        ),
+        oddities=join_oddities([part.oddities for part in read]),
         backing=all_backing([part.backing for part in read]),
         tail_frames=kernel.tail_frames(),
         first_pfn=int(kernel.sections.numbers[0]) * kernel.sections.pages,
