@@ -60,11 +60,17 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 def scan_target(
-    target: Target, progress: Progress = no_progress, ignored: Collection[str] = ()
+    target: Target,
+    progress: Progress = no_progress,
+    ignored: Collection[str] = (),
+    *,
+    exhaustive: bool = False,
+    jobs: int | None = None,
 ) -> ScanResult:
     """Scan a kernel; where the running one's memory cannot be read, return its own view instead.
 
-    The rules whose names are `ignored` are left out, as `report.rules.known_rules` checks them.
+    `exhaustive` and `jobs` are as in `vmemmap.scan.scan`. The rules whose names are `ignored` are
+    left out, as `report.rules.known_rules` checks them.
     Raises HvoinspectError if neither can be had.
     """
     clock = _Clock()
@@ -72,7 +78,7 @@ def scan_target(
         kernel = open_target(target)
     except NoKcoreError as no_kcore:
         return _own_view(no_kcore, clock, progress)
-    result = scan(kernel, progress, ignored)
+    result = scan(kernel, progress, ignored, exhaustive=exhaustive, jobs=jobs)
     return result_of(result, clock.taken(), _notes(result))
 
 
@@ -146,7 +152,7 @@ def capture_target(target: Target, output: Path, progress: Progress = no_progres
 
 def _analyse(kernel: Kernel, progress: Progress) -> list[int]:
     """Read all that any analysis reads; return the pfns of a hugepage's head and of its tail."""
-    heads = scan(kernel, progress).hugepages.pfn[:1].tolist()
+    heads = scan(kernel, progress, exhaustive=True, jobs=1).hugepages.pfn[:1].tolist()
     first = int(kernel.sections.numbers[0]) * kernel.sections.pages
     return [first, *heads, *(head + 1 for head in heads)]
 
@@ -169,7 +175,12 @@ def _own_view(no_kcore: NoKcoreError, clock: _Clock, progress: Progress) -> Scan
 
 
 def _notes(result: Scan) -> list[str]:
-    notes = (_kpageflags_note(result.kernel, result), _dump_note(result), _sections_note(result))
+    notes = (
+        _kpageflags_note(result.kernel, result),
+        _dump_note(result),
+        _sections_note(result),
+        _unstable_note(result),
+    )
     return [note for note in notes if note]
 
 
@@ -181,6 +192,13 @@ def _dump_note(result: Scan) -> str | None:
         f"the dump does not hold {lost:,} struct pages: it was filtered (makedumpfile -e leaves "
         "them out), is incomplete, or was cut short."
     )
+
+
+def _unstable_note(result: Scan) -> str | None:
+    if not result.unstable:
+        return None
+    rules = ", ".join(f"{rule} ({count})" for rule, count in result.unstable.items())
+    return f"unstable: what looked wrong did not when it was read again, and is no finding: {rules}"
 
 
 def _sections_note(result: Scan) -> str | None:

@@ -27,7 +27,7 @@ from hvoinspect.target.layout import (
     Source,
     StructPage,
 )
-from hvoinspect.target.memory import UnreadableMemoryError
+from hvoinspect.target.memory import ByRanges, UnreadableMemoryError
 
 SECTION_PAGES = 1 << 15
 ARENA = 1 << 30
@@ -48,7 +48,7 @@ MASK64 = (1 << 64) - 1
 
 
 @dataclass
-class Machine:
+class Machine(ByRanges):
     """A machine with `sections` present (their numbers), whose memory can be read and corrupted."""
 
     sections: tuple[int, ...] = (0, 1)

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import pytest
+from drgn import Program
 
 from hvoinspect.target.choice import DEMOS, Target
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.learn import DrgnMemory
-from hvoinspect.target.open import open_target
 from hvoinspect.vmemmap.explain import explain
 from hvoinspect.vmemmap.scan import scan
 from tests.lab.page_witness import heads_of_every_page, run_lines
+from tests.opened import open_with_drgn
 
 
 @pytest.fixture(scope="module", params=DEMOS)
-def kernel(request: pytest.FixtureRequest) -> Kernel:
-    return open_target(Target(demo=request.param))
+def opened(request: pytest.FixtureRequest) -> tuple[Kernel, Program]:
+    return open_with_drgn(Target(demo=request.param))
+
+
+@pytest.fixture
+def kernel(opened: tuple[Kernel, Program]) -> Kernel:
+    return opened[0]
 
 
 @pytest.mark.parametrize("order", [9, 18], ids=["2 MiB", "1 GiB"])
-def test_every_page_of_an_optimized_hugepage_leads_to_its_head(kernel: Kernel, order: int) -> None:
+def test_every_page_of_an_optimized_hugepage_leads_to_its_head(
+    opened: tuple[Kernel, Program], order: int
+) -> None:
     """By the steps that `page` tells, and by drgn's own helpers in the same capture."""
-    assert isinstance(kernel.memory, DrgnMemory)
+    kernel, prog = opened
     hugepages = scan(kernel).hugepages
     head = int(hugepages.pfn[(hugepages.order == order) & hugepages.remapped][0])
-    found = heads_of_every_page(kernel, kernel.memory.program, head, order)
+    found = heads_of_every_page(kernel, prog, head, order)
     assert found == {"pages": 1 << order, "ours": [head], "drgn": [head], "right": head}
 
 
@@ -42,9 +49,11 @@ def test_every_vmemmap_page_of_a_hugepage_is_explained(
         assert (found.hugepage.pfn, found.problem, found.missing) == (head, None, None)
 
 
-def test_the_drgn_lines_of_an_explanation_run_on_a_capture(kernel: Kernel) -> None:
-    assert isinstance(kernel.memory, DrgnMemory)
+def test_the_drgn_lines_of_an_explanation_run_on_a_capture(
+    opened: tuple[Kernel, Program],
+) -> None:
+    kernel, prog = opened
     pfns = [int(kernel.sections.numbers[0]) * kernel.sections.pages]
     for head in scan(kernel).hugepages.pfn[[0, -1]].tolist():
         pfns += [head + index for index in (0, 1, 64, 77, 511)]
-    assert run_lines(kernel, kernel.memory.program, pfns) == []
+    assert run_lines(kernel, prog, pfns) == []

@@ -29,7 +29,7 @@ STEXT = IMAGE + 0x1000
 def kernel_btf(*, shared_tails: bool = False) -> bytes:
     """Return types as a kernel of 6.12 has them, with the members that drgn's helpers use.
 
-    With `shared_tails` a zone has the member that 7.1 brought.
+    With `shared_tails` a zone has the member that 7.1 brought, and struct page the one it renamed.
     """
     e = Encoder()
     long = e.integer("long unsigned int", 8)
@@ -41,7 +41,8 @@ def kernel_btf(*, shared_tails: bool = False) -> bytes:
     e.typedef("phys_addr_t", u64)
     atomic = e.typedef("atomic_t", e.aggregate("", 4, [("counter", int_, 0)]))
     e.typedef("atomic_long_t", e.aggregate("", 8, [("counter", long, 0)]))
-    compound = e.aggregate("", 8, [("compound_head", long, 0)])
+    word = "compound_info" if shared_tails else "compound_head"
+    compound = e.aggregate("", 8, [(word, long, 0)])
     mapping = e.aggregate("", 40, [("lru", long, 0), ("private", long, 256)], kind=Kind.STRUCT)
     middle = e.aggregate("", 40, [("", mapping, 0), ("", compound, 0)], kind=Kind.UNION)
     typed = e.aggregate("", 4, [("page_type", uint, 0), ("_mapcount", atomic, 0)], kind=Kind.UNION)
@@ -66,7 +67,8 @@ def kernel_btf(*, shared_tails: bool = False) -> bytes:
     pgd = e.typedef("pgd_t", e.aggregate("", 8, [("pgd", long, 0)]))
     e.aggregate("mm_struct", 64, [("pgd", e.pointer(pgd), 128)])
     e.typedef("nodemask_t", e.aggregate("", 8, [("bits", e.array(long, 1), 0)]))
-    e.aggregate("static_key_false", 16, [("enabled", atomic, 0)])
+    key = e.aggregate("static_key", 16, [("enabled", atomic, 0)])
+    e.aggregate("static_key_false", 16, [("key", key, 0)])
     e.enum("pageflags", {"PG_locked": 0, "PG_head": 6, "__NR_PAGEFLAGS": 24})
     e.enum("node_states", {"N_POSSIBLE": 0, "N_ONLINE": 1, "NR_NODE_STATES": 2})
     e.enum("pagetype", {"PGTY_buddy": 0xF0, "PGTY_hugetlb": 0xF4})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.memory import Memory
+from hvoinspect.target.memory import ByRanges, Memory
 from hvoinspect.vmemmap.explain import explain
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.scan import Scan
@@ -21,7 +21,7 @@ SPARE = 1 << 44
 
 
 @dataclass
-class Damaged:
+class Damaged(ByRanges):
     """Memory in which some words are not what they were, and which has spare frames besides."""
 
     memory: Memory

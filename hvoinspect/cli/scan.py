@@ -39,6 +39,18 @@ Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
     metavar="RULE",
     help="Leave out a rule, by its name in --rules; may be given more than once.",
 )
+@click.option(
+    "--exhaustive",
+    is_flag=True,
+    help="Read every struct page; otherwise the rest of large compound pages and of free blocks "
+    "is inferred from their first.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Read in N processes; by default one, or on large machines as many as there are CPUs.",
+)
 @click.option("--strict", is_flag=True, help="Let warnings count as findings.")
 @click.option(
     "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
@@ -53,6 +65,8 @@ def scan(
     quiet: bool,
     rules: bool,
     ignore: tuple[str, ...],
+    exhaustive: bool,
+    jobs: int | None,
     strict: bool,
     width: int | None,
 ) -> None:
@@ -84,7 +98,7 @@ def scan(
     from hvoinspect.report.terminal import show  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:
-        result = scan_target(target, progress, ignored)
+        result = scan_target(target, progress, ignored, exhaustive=exhaustive, jobs=jobs)
     emit(
         lambda: to_json(result),
         lambda console: show(result, console),

@@ -151,7 +151,11 @@ class PictureJson(TypedDict):
 
 
 class ScanResult(TypedDict):
-    """What `hvoinspect scan --json` prints."""
+    """What `hvoinspect scan --json` prints.
+
+    `unstable`: rule -> how often something looked wrong on a live kernel, but not the same way when
+    it was read again; no findings.
+    """
 
     schema: str
     version: str
@@ -167,6 +171,7 @@ class ScanResult(TypedDict):
     findings_omitted: dict[str, int]
     ignored_rules: list[str]
     findings_count: CountsJson
+    unstable: dict[str, int]
     notes: list[str]
     coverage: CoverageJson
     picture: NotRequired[PictureJson]
@@ -217,6 +222,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
         "findings_omitted": _omitted(scan.findings, findings),
         "ignored_rules": list(scan.ignored),
         "findings_count": _counts(scan.findings),
+        "unstable": dict(scan.unstable),
         "notes": [*notes, *_partly_note(scan)],
         "coverage": {
             "struct_pages_read": scan.read,
@@ -279,6 +285,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
         "findings_omitted": {},
         "ignored_rules": [],
         "findings_count": {"error": 0, "warning": 0},
+        "unstable": {},
         "notes": [
             f"the kernel's own view only: {why}.",
             "left out: which hugepages are really optimized, what is saved, fake heads (some "

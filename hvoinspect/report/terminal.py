@@ -242,6 +242,12 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
             f"{pages['offline']:,} struct pages belong to offline memory: the kernel uses none of "
             "them, so they count as single."
         )
+    inferred = coverage["struct_pages_inferred"] - (pages["offline"] or 0)
+    if inferred:
+        yield Sentence(
+            f"{inferred:,} struct pages were not read: the heads of compound pages and of free "
+            "blocks tell what they are. --exhaustive reads all."
+        )
     if coverage["fraction"] < 1.0 and coverage["struct_pages_read"]:
         yield Sentence(
             f"Partial: {percent_text(coverage['fraction'])} of the struct pages could be read; "

@@ -8,9 +8,11 @@ form's, `struct makedumpfile_header`, as in makedumpfile's IMPLEMENTATION file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -19,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.target.kdump import PAGE_DESC
 from hvoinspect.target.notes import elf_notes
+from hvoinspect.target.openfile import OpenFile
 
 Form = Literal["elf", "kdump", "flattened"]
 
@@ -55,7 +59,6 @@ PROGRAM_HEADER = np.dtype(
         ("align", "<u8"),
     ]
 )
-_PAGE_DESC = np.dtype([("offset", "<u8"), ("size", "<u4"), ("flags", "<u4"), ("page_flags", "<u8")])
 NO_ADDRESS = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -67,7 +70,8 @@ def _none() -> NDArray[np.uint64]:
 class DumpFile:
     """What a dump's headers say.
 
-    `machine` is its architecture, None if that cannot be told. `holes` uint64[n, 3], of ELF dumps:
+    `machine` is its architecture, None if that cannot be told. `headers` PROGRAM_HEADER[n], of ELF
+    dumps: the program headers, as the file has them. `holes` uint64[n, 3], of ELF dumps:
     virtual address, physical address and size of each range that the dump names but does not hold;
     an address is NO_ADDRESS if the range has none of that kind. `notes` are the owners of an ELF
     dump's notes, as "VMCOREINFO". `cut_short`: its headers name bytes beyond its end; False where
@@ -76,18 +80,35 @@ class DumpFile:
 
     form: Form
     machine: str | None
+    headers: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, PROGRAM_HEADER))
     holes: NDArray[np.uint64] = field(default_factory=_none)
     notes: frozenset[bytes] = frozenset()
     cut_short: bool = False
 
 
-def recognize(path: Path) -> DumpFile:
-    """Read a dump's headers. Raises HvoinspectError if it is none, or is cut short in them."""
-    try:
-        if not _can_be_a_dump(path.stat().st_mode):
+def open_dump(path: Path) -> OpenFile:
+    """Open what may be a dump. Raises HvoinspectError."""
+    with _told(path):
+        # Opening a pipe would wait for a writer. A dump may lie on a partition of its own.
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode)):
             raise HvoinspectError(f"{path} is no file", "give the path of a dump", ExitStatus.USAGE)
-        with path.open("rb") as file:
-            return _recognize(path, file)
+        return OpenFile(path)
+
+
+def recognize(path: Path, file: OpenFile) -> DumpFile:
+    """Read the headers of a dump, which the user knows as `path`.
+
+    Raises HvoinspectError if it is none, or is cut short in them.
+    """
+    with _told(path), file.path.open("rb") as stream:
+        return _recognize(path, stream)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise HvoinspectError(
             f"there is no file {path}", "give the path of a dump", ExitStatus.USAGE
@@ -97,11 +118,6 @@ def recognize(path: Path) -> DumpFile:
             f"{path} cannot be read: {error.strerror}",
             "give a vmcore, as an ELF or a kdump file, that this user may read",
         ) from error
-
-
-def _can_be_a_dump(mode: int) -> bool:
-    # Opening a pipe would wait for a writer. A dump may lie on a partition of its own.
-    return stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
 
 
 def _recognize(path: Path, file: BinaryIO) -> DumpFile:
@@ -146,7 +162,7 @@ def _elf(path: Path, file: BinaryIO, start: bytes) -> DumpFile:
     loads = headers[headers["type"] == PT_LOAD]
     end = int((loads["offset"] + loads["file_size"]).max(initial=0))
     cut_short = end > file.seek(0, os.SEEK_END)
-    return DumpFile("elf", name, _holes(loads), _notes(path, file, headers), cut_short)
+    return DumpFile("elf", name, headers, _holes(loads), _notes(path, file, headers), cut_short)
 
 
 def _program_headers(path: Path, file: BinaryIO, start: bytes) -> NDArray[np.void]:
@@ -204,11 +220,11 @@ def _is_kdump_cut_short(file: BinaryIO, header: bytes) -> bool:
     file.seek((1 + sub_headers) * block + half)
     count = int(np.bitwise_count(np.frombuffer(file.read(half), np.uint8)).sum())
     last = min(count, _LAST_PAGES)
-    file.seek((1 + sub_headers + bitmaps) * block + (count - last) * _PAGE_DESC.itemsize)
-    data = file.read(last * _PAGE_DESC.itemsize)
-    if len(data) < last * _PAGE_DESC.itemsize:
+    file.seek((1 + sub_headers + bitmaps) * block + (count - last) * PAGE_DESC.itemsize)
+    data = file.read(last * PAGE_DESC.itemsize)
+    if len(data) < last * PAGE_DESC.itemsize:
         return True
-    pages = np.frombuffer(data, _PAGE_DESC)
+    pages = np.frombuffer(data, PAGE_DESC)
     end = int((pages["offset"] + pages["size"]).max(initial=0))
     return end > file.seek(0, os.SEEK_END)
 

@@ -6,13 +6,15 @@ It is an ELF core (elf(5)) that the kernel makes up as it is read (fs/proc/kcore
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 
-from hvoinspect.target.elfcore import ELF_HEADER, ET_CORE, PROGRAM_HEADER, PT_NOTE
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.dumpfile import PROGRAM_HEADER
+from hvoinspect.target.elfcore import ELF_HEADER, ET_CORE, PT_NOTE
 from hvoinspect.target.notes import elf_notes
+from hvoinspect.target.openfile import MAX_OFFSET, OpenFile
 
-MAX_HEADERS = 1 << 12
-"""Program headers that are looked at; the notes' is the first one."""
 MAX_NOTES = 1 << 20
 """Bytes of notes: a CPU's registers, a task_struct and VMCOREINFO, which is a page at most."""
 
@@ -22,29 +24,32 @@ def read_vmcoreinfo(path: Path) -> bytes | None:
 
     Raises OSError if the file cannot be opened or read, ValueError if it is no ELF core.
     """
-    with path.open("rb", buffering=0) as file:
-        header = file.read(ELF_HEADER.size)
-        if len(header) < ELF_HEADER.size or header[:5] != b"\x7fELF\x02":
-            raise ValueError("not an ELF core file")
-        _, kind, _, _, _, table, _, _, _, each, count, *_ = ELF_HEADER.unpack(header)
-        if kind != ET_CORE or each != PROGRAM_HEADER.size:
-            raise ValueError("not an ELF core file")
-        headers = _read(file, table, each * min(count, MAX_HEADERS))
-        for at in range(0, len(headers) - each + 1, each):
-            type_, _, offset, _, _, size, _, _ = PROGRAM_HEADER.unpack_from(headers, at)
-            if type_ == PT_NOTE:
-                for owner, _, content in elf_notes(_read(file, offset, min(size, MAX_NOTES))):
-                    if owner == b"VMCOREINFO":
-                        return content
+    file = OpenFile(path)
+    headers = read_program_headers(file)
+    for header in headers[headers["type"] == PT_NOTE]:
+        size = min(int(header["file_size"]), MAX_NOTES)
+        for owner, _, content in elf_notes(_read(file, int(header["offset"]), size)):
+            if owner == b"VMCOREINFO":
+                return content
     return None
 
 
-def _read(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Return up to `size` bytes: kcore returns short reads."""
-    if offset >= 1 << 63:
+def read_program_headers(file: OpenFile) -> NDArray[np.void]:
+    """Return the program headers, `PROGRAM_HEADER`[n], as they are at this moment.
+
+    Raises OSError if they cannot be read, ValueError if the file is no ELF core.
+    """
+    header = _read(file, 0, ELF_HEADER.size)
+    if len(header) < ELF_HEADER.size or header[:5] != b"\x7fELF\x02":
+        raise ValueError("not an ELF core file")
+    _, kind, _, _, _, table, _, _, _, each, count, *_ = ELF_HEADER.unpack(header)
+    if kind != ET_CORE or each != PROGRAM_HEADER.itemsize:
+        raise ValueError("not an ELF core file")
+    data = _read(file, table, each * count)
+    return np.frombuffer(data[: len(data) // each * each], PROGRAM_HEADER)
+
+
+def _read(file: OpenFile, offset: int, size: int) -> bytes:
+    if offset >= MAX_OFFSET:
         raise ValueError("its headers name bytes beyond the end of any file")
-    file.seek(offset)
-    data = b""
-    while len(data) < size and (piece := file.read(size - len(data))):
-        data += piece
-    return data
+    return file.read(offset, size)

@@ -11,6 +11,7 @@ from drgn import Architecture, FaultError, Object, Program, ProgramFlags
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.denied import not_x86_64
+from hvoinspect.target.drgn_memory import DrgnMemory
 from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import (
     Counters,
@@ -24,7 +25,7 @@ from hvoinspect.target.layout import (
     SourceKind,
     TailFrames,
 )
-from hvoinspect.target.memory import UnreadableMemoryError
+from hvoinspect.target.memory import Memory
 from hvoinspect.target.page_layout import learn_page_layout
 from hvoinspect.target.sections import learn_sections
 from hvoinspect.target.vmcoreinfo import vmcoreinfo, vmcoreinfo_symbol
@@ -42,31 +43,18 @@ MAX_ORDER = 20
 _SYMBOLS = "give the kernel's debug symbols with --symbols PATH"
 
 
-class DrgnMemory:
-    """Physical memory through drgn, which opens everything read-only."""
-
-    def __init__(self, prog: Program) -> None:
-        self.program = prog
-
-    def read(self, address: int, size: int) -> bytes:
-        """Return physical memory. Raises UnreadableMemoryError."""
-        try:
-            data: bytes = self.program.read(address, size, physical=True)
-        except (FaultError, OSError, ValueError, OverflowError) as error:
-            raise UnreadableMemoryError(address, size) from error
-        return data
-
-
 def learn(
     prog: Program,
     kind: SourceKind,
     path: str | None,
     debug_info: tuple[DebugInfo, ...],
     *,
+    memory: Memory | None = None,
     live: bool | None = None,
 ) -> Kernel:
     """Learn the kernel that `prog` has open, with types and symbols registered.
 
+    `memory` is how its memory is to be read, if there is a better way than through `prog`.
     `live` says whether its memory moves, where `prog` does not know.
 
     Raises HvoinspectError naming what could not be learned, or what this kernel is that the walk
@@ -77,7 +65,7 @@ def learn(
     facts = Facts(prog, info, "dwarf" if "dwarf" in debug_info else "btf")
     page = learn_page_layout(facts)
     try:
-        memory, paging = DrgnMemory(prog), _paging(prog, facts)
+        memory, paging = memory or DrgnMemory(prog), _paging(prog, facts)
         vmemmap, sections = learn_sections(prog, facts, memory, paging)
         kernel = Kernel(
             source=Source(kind, path, debug_info),

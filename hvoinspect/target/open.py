@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -14,10 +15,17 @@ from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.capture import is_capture, unpacked
 from hvoinspect.target.choice import Target
 from hvoinspect.target.denied import no_kcore, reason
-from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, recognize
+from hvoinspect.target.drgn_memory import DrgnMemory
+from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, open_dump, recognize
+from hvoinspect.target.elf_memory import ElfMemory
+from hvoinspect.target.kcore_memory import KcoreMemory
+from hvoinspect.target.kdump_memory import KdumpMemory
 from hvoinspect.target.layout import DebugInfo, Kernel, SourceKind
 from hvoinspect.target.learn import learn
+from hvoinspect.target.memory import Memory
+from hvoinspect.target.openfile import OpenFile
 from hvoinspect.target.qmp import is_running
+from hvoinspect.target.segments import Segments
 from hvoinspect.target.symbols import register_all
 
 # What drgn has to say is told as an error of this project's, or is of no concern to its users.
@@ -38,6 +46,7 @@ class Opened:
     """
 
     prog: Program
+    memory: Memory
     kind: SourceKind
     path: str | None
     running: bool
@@ -62,7 +71,8 @@ def open_program(target: Target) -> Opened:
     if target.demo is not None:
         shipped = Path(__file__).parents[1] / "demos" / f"{target.demo}.hvo"
         return replace(_open_core(shipped, None), kind="demo", path=target.demo)
-    return Opened(_running_program(), "kcore", None, running=True)
+    prog = _running_program()
+    return Opened(prog, _running_memory(prog), "kcore", None, running=True)
 
 
 def open_core(path: Path, symbols: Path | None = None) -> Kernel:
@@ -88,6 +98,13 @@ def _running_program() -> Program:
     return prog
 
 
+def _running_memory(prog: Program) -> Memory:
+    try:
+        return KcoreMemory()
+    except (OSError, ValueError):
+        return DrgnMemory(prog)  # it got in, and knows other ways to the same memory
+
+
 def _open_core(path: Path, vmcoreinfo: Path | None) -> Opened:
     """Open a crash dump or capture; memory that it leaves out is unreadable, and never zeros.
 
@@ -95,14 +112,17 @@ def _open_core(path: Path, vmcoreinfo: Path | None) -> Opened:
     """
     if is_capture(path):
         with unpacked(path) as core:
-            # drgn and the reader of headers open the unnamed file by its descriptor.
-            return _open_dump(path, Path(f"/proc/self/fd/{core.fileno()}"), vmcoreinfo)
-    return _open_dump(path, path, vmcoreinfo)
+            file = OpenFile(Path(f"/proc/self/fd/{core.fileno()}"))
+            return _open_dump(path, file, vmcoreinfo)
+    return _open_dump(path, open_dump(path), vmcoreinfo)
 
 
-def _open_dump(path: Path, file: Path, vmcoreinfo: Path | None) -> Opened:
-    """Open the dump in `file`, which the user knows as `path`."""
-    dump = recognize(file)
+def _open_dump(path: Path, file: OpenFile, vmcoreinfo: Path | None) -> Opened:
+    """Open the dump in `file`, which the user knows as `path`.
+
+    All who read it, drgn too, read this very file, whatever the path comes to be a name of.
+    """
+    dump = recognize(path, file)
     if dump.machine not in (None, "x86_64"):
         raise HvoinspectError(
             f"the architecture of the kernel in {path} is {dump.machine}, "
@@ -116,7 +136,7 @@ def _open_dump(path: Path, file: Path, vmcoreinfo: Path | None) -> Opened:
     platform = None if dump.form == "elf" else Platform(Architecture.X86_64)
     try:
         prog = Program(platform, vmcoreinfo=text)
-        prog.set_core_dump(str(file))
+        prog.set_core_dump(str(file.path))
         _hide(prog, dump)
     except Exception as error:  # as above
         raise HvoinspectError(
@@ -124,7 +144,17 @@ def _open_dump(path: Path, file: Path, vmcoreinfo: Path | None) -> Opened:
             "give a vmcore, as an ELF or a kdump file, whole",
         ) from error
     suspect = f"{path} is cut short: copy it again, whole" if dump.cut_short else None
-    return Opened(prog, "core", str(path), False, suspect or _suspect(vmcoreinfo))
+    memory = _dump_memory(prog, dump, file)
+    return Opened(prog, memory, "core", str(path), False, suspect or _suspect(vmcoreinfo))
+
+
+def _dump_memory(prog: Program, dump: DumpFile, file: OpenFile) -> Memory:
+    if dump.form == "elf":
+        return ElfMemory(file, Segments.of(dump.headers))
+    if dump.form == "kdump":
+        with contextlib.suppress(ValueError):
+            return KdumpMemory(file)
+    return DrgnMemory(prog)
 
 
 def _open_qemu(address: str, vmcoreinfo: Path | None) -> Opened:
@@ -150,7 +180,7 @@ def _open_qemu(address: str, vmcoreinfo: Path | None) -> Opened:
             "run QEMU with -device vmcoreinfo and load qemu_fw_cfg in the guest, use a Unix "
             "socket, or give --vmcoreinfo",
         )
-    return Opened(prog, "qemu", address, running, _suspect(vmcoreinfo))
+    return Opened(prog, DrgnMemory(prog), "qemu", address, running, _suspect(vmcoreinfo))
 
 
 def learn_opened(opened: Opened, symbols: Path | None) -> Kernel:
@@ -158,7 +188,7 @@ def learn_opened(opened: Opened, symbols: Path | None) -> Kernel:
     prog, path = opened.prog, opened.path
     try:
         debug_info = _debug_info(prog, symbols)
-        return learn(prog, opened.kind, path, debug_info, live=opened.running)
+        return learn(prog, opened.kind, path, debug_info, memory=opened.memory, live=opened.running)
     except HvoinspectError as error:
         if opened.suspect is None or symbols is not None:
             raise

@@ -17,9 +17,8 @@ import numpy as np
 from drgn import FaultError, Program
 
 from hvoinspect.target.learn import START_KERNEL_MAP
+from hvoinspect.target.memory import PHYSICAL_BITS
 
-PHYSICAL_BITS = 52
-"""Most bits a physical address has on x86-64 (Intel SDM volume 3A, "Physical address space")."""
 IMAGE_BYTES = 1 << 30
 """Most bytes the kernel's image takes (arch/x86/include/asm/page_64_types.h, KERNEL_IMAGE_SIZE)."""
 

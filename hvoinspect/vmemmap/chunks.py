@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
-from hvoinspect.vmemmap.frames import read_frames
+from hvoinspect.target.memory import WORDS
+from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.pages import Pages, Words, classify
-from hvoinspect.vmemmap.pagetable import ENTRIES, Directory, Maps, map_pages
+from hvoinspect.vmemmap.pagetable import BLOCK, ENTRIES, Directory, Maps, map_pages
 
 CHUNK_PAGES = 1 << 20
 """Struct pages of one chunk: 4 GiB of memory, 64 MiB of vmemmap."""
@@ -25,15 +26,11 @@ CHUNK_PAGES = 1 << 20
 class Chunk:
     """One chunk: n struct pages in p vmemmap pages.
 
-    A vmemmap page each: `frame` uint64[p], its pfn; `present`, `writable`, bool[p]; `split`,
-    bool[p], mapped by a page table of its own 4 KiB entries; `read`, bool[p], its content is there.
+    `read` bool[p]: the content of a vmemmap page is there; `online` bool[n].
     """
 
     first_pfn: int
-    frame: NDArray[np.uint64]
-    present: NDArray[np.bool_]
-    writable: NDArray[np.bool_]
-    split: NDArray[np.bool_]
+    mapped: MappedPages
     read: NDArray[np.bool_]
     pages: Pages
     online: NDArray[np.bool_]
@@ -93,37 +90,44 @@ def chunk_starts(kernel: Kernel) -> list[int]:
     return [int(chunk) * CHUNK_PAGES for chunk in chunks]
 
 
-def read_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> Chunk:
-    """Read the chunk at `first_pfn`: its page tables, then each distinct frame once."""
+def map_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> MappedPages:
+    """Return what the vmemmap pages of the chunk at `first_pfn` are mapped to."""
     size = kernel.page.size
     start = kernel.vmemmap + first_pfn * size
-    in_section, online = _sections(kernel, first_pfn)
-    pages_count = CHUNK_PAGES * size // VMEMMAP_PAGE
-    frame, present, writable, split, unknown = map_range(kernel, directory, start, pages_count)
+    return map_range(kernel, directory, start, CHUNK_PAGES * size // VMEMMAP_PAGE)
+
+
+def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
+    """Read each distinct frame behind the chunk at `first_pfn` once, and classify what it holds."""
+    size = kernel.page.size
+    in_section, online = in_sections(kernel, first_pfn)
+    frame, present, unknown = mapped.frame, mapped.present, mapped.unknown
+    pages_count = len(frame)
 
     wanted = present & _touched(online, size, pages_count)
-    distinct, row_of = np.unique(frame[wanted], return_inverse=True)
-    words, readable = read_frames(kernel.memory, distinct)
-    row = np.full(pages_count, len(distinct), np.intp)
-    row[wanted] = np.where(readable[row_of], row_of, len(distinct))
-    content = Content(np.concatenate([words, np.zeros((1, ENTRIES), np.uint64)]), row, size)
-    read = row < len(distinct)
+    frames = distinct(frame, wanted)
+    last = len(frames.values)
+    words = np.zeros((last + 1, WORDS), np.uint64)
+    readable = kernel.memory.read_frames(frames.values, words[:last])
+    row = np.where(np.append(readable, False)[frames.row], frames.row, last)
+    content = Content(words, row, size)
+    read = row < last
 
-    mapped = in_section & _covered(present | unknown, size)
+    there = in_section & _covered(present | unknown, size)
     was_read = _covered(read, size)
-    seen = mapped & was_read & online
+    seen = there & was_read & online
     compound = content.all_words(CHUNK_PAGES, kernel.page.compound)
     flags = content.all_words(CHUNK_PAGES, kernel.page.flags)
     struct_pages = Words(
         first_pfn,
-        mapped=mapped,
+        mapped=there,
         readable=was_read | ~online,
         online=online,
         compound=np.where(seen, compound, np.uint64(0)),
         flags=np.where(seen, flags, np.uint64(0)),
     )
     pages = classify(struct_pages, kernel.page, (kernel.vmemmap, kernel.vmemmap_end))
-    return Chunk(first_pfn, frame, present, writable, split, read, pages, online, content)
+    return Chunk(first_pfn, mapped, read, pages, online, content)
 
 
 class MappedPages(NamedTuple):
@@ -146,22 +150,25 @@ def map_range(kernel: Kernel, directory: Directory, start: int, count: int) -> M
     page_map = map_pages(kernel.memory, kernel.paging, blocks)
     frame = np.zeros(count, np.uint64)
     present, writable, split, unknown = (np.zeros(count, np.bool_) for _ in range(4))
+    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
+    found = (page_map.frame, page_map.present, page_map.writable, is_split, page_map.unreadable)
     # Signed, because a chunk of struct pages of an odd size can begin inside a block.
     first = (page_map.address.astype(np.int64) - np.int64(start - (1 << 64))) // VMEMMAP_PAGE
-    place = first[:, None] + np.arange(ENTRIES)
-    inside = (place >= 0) & (place < count)
-    place = place[inside]
-    frame[place] = page_map.frame[inside]
-    present[place] = page_map.present[inside]
-    writable[place] = page_map.writable[inside]
-    unknown[place] = page_map.unreadable[inside]
-    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
-    split[place] = is_split[inside]
+    if start % BLOCK == 0 and count % ENTRIES == 0:
+        for whole, part in zip((frame, present, writable, split, unknown), found, strict=True):
+            whole.reshape(-1, ENTRIES)[first // ENTRIES] = part
+    else:
+        place = first[:, None] + np.arange(ENTRIES)
+        inside = (place >= 0) & (place < count)
+        for whole, part in zip((frame, present, writable, split, unknown), found, strict=True):
+            whole[place[inside]] = part[inside]
     return MappedPages(frame, present, writable, split, unknown)
 
 
-def _sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return, for each pfn of a chunk, whether its section is present, and online."""
+def in_sections(
+    kernel: Kernel, first_pfn: int, each: int = 1
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return, for each `each` pfns of a chunk, whether their section is present, and online."""
     sections = kernel.sections
     count = CHUNK_PAGES // sections.pages
     number = sections.numbers - np.uint64(first_pfn // sections.pages)
@@ -169,7 +176,7 @@ def _sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArra
     present, online = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     present[number[here].astype(np.intp)] = True
     online[number[here].astype(np.intp)] = sections.online[here]
-    return present.repeat(sections.pages), online.repeat(sections.pages)
+    return present.repeat(sections.pages // each), online.repeat(sections.pages // each)
 
 
 def _ends(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

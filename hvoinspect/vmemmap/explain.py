@@ -13,10 +13,10 @@ import numpy as np
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.layout import Bits, Kernel, PageField
+from hvoinspect.vmemmap.confirm import PAUSE_SECONDS, REREADS
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
 from hvoinspect.vmemmap.resolve import Resolved, resolve
-from hvoinspect.vmemmap.scan import PAUSE_SECONDS, REREADS
 from hvoinspect.vmemmap.window import Window, open_window
 
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.layout import VMEMMAP_PAGE
-from hvoinspect.target.memory import Memory, UnreadableMemoryError
-
-WORDS = VMEMMAP_PAGE // 8
-RUN = 256
-"""Frames of one read: 1 MiB, beyond which reads of /proc/kcore and of dumps get no faster."""
+from hvoinspect.target.memory import WORDS, Memory
 
 
 def read_frames(
@@ -23,32 +18,7 @@ def read_frames(
     """
     distinct, where = np.unique(pfns, return_inverse=True)
     words = np.zeros((len(distinct), WORDS), np.uint64)
-    readable = np.zeros(len(distinct), np.bool_)
-    breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
-    for low, high in zip(
-        np.concatenate([[0], breaks]).tolist(),
-        np.concatenate([breaks, [len(distinct)]]).tolist(),
-        strict=True,
-    ):
-        for first in range(low, high, RUN):
-            last = min(first + RUN, high)
-            _read_run(memory, int(distinct[first]), words[first:last], readable[first:last])
+    readable = memory.read_frames(distinct, words)
     if len(distinct) == len(pfns) and np.array_equal(distinct, pfns):
         return words, readable
     return words[where], readable[where]
-
-
-def _read_run(
-    memory: Memory, first: int, words: NDArray[np.uint64], readable: NDArray[np.bool_]
-) -> None:
-    """Fill `words` from consecutive frames; halve the run where a part of it cannot be read."""
-    try:
-        content = memory.read(first * VMEMMAP_PAGE, len(words) * VMEMMAP_PAGE)
-    except UnreadableMemoryError:
-        if len(words) > 1:
-            half = len(words) // 2
-            _read_run(memory, first, words[:half], readable[:half])
-            _read_run(memory, first + half, words[half:], readable[half:])
-        return
-    words[:] = np.frombuffer(content, "<u8").reshape(-1, WORDS)
-    readable[:] = True

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
-from hvoinspect.vmemmap.chunks import Chunk
-from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, PageClass, mask_order
+from hvoinspect.vmemmap.behind import behind_hugepages, first_in_row
+from hvoinspect.vmemmap.chunks import Chunk, MappedPages
+from hvoinspect.vmemmap.pages import Encoding, PageClass, mask_order
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ def join(parts: list[Hugepages]) -> Hugepages:
     )
 
 
+def orders(kernel: Kernel) -> list[int]:
+    """Return the orders of hugepages to look for: one, in vain, where the kernel has none."""
+    return [hstate.order for hstate in kernel.hstates] or [9]
+
+
 def marked_heads(kernel: Kernel, chunk: Chunk) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
     """Return the pfn of each head in `chunk` that bears the mark of hugetlb pages, and its order.
 
@@ -124,13 +130,50 @@ def find_hugepages(kernel: Kernel, chunk: Chunk) -> Hugepages:
     """
     pfn, order = marked_heads(kernel, chunk)
     parts = []
-    for hstate in kernel.hstates:
-        aligned = (pfn & np.uint64((1 << hstate.order) - 1)) == 0
-        parts.append(_look_at(kernel, chunk, pfn[(order == hstate.order) & aligned], hstate.order))
-    if not parts:
-        parts.append(_look_at(kernel, chunk, pfn[:0], 9))
+    for size in orders(kernel):
+        aligned = (pfn & np.uint64((1 << size) - 1)) == 0
+        parts.append(_look_at(kernel, chunk, pfn[(order == size) & aligned], size))
     found = join(parts)
     return found.where(np.argsort(found.pfn))
+
+
+class Heads(NamedTuple):
+    """What heads say, h of them: `pfn`, `flags` and `private`, uint64[h]."""
+
+    pfn: NDArray[np.uint64]
+    flags: NDArray[np.uint64]
+    private: NDArray[np.uint64]
+
+
+def regular_hugepages(
+    kernel: Kernel,
+    mapped: MappedPages,
+    vmemmap_page: NDArray[np.intp],
+    known: NDArray[np.bool_],
+    heads: Heads,
+    order: int,
+    encoding: NDArray[np.integer],
+) -> Hugepages:
+    """Make the records of hugetlb pages of one order whose struct pages are all as they should be.
+
+    `vmemmap_page` intp[h, N], which of `mapped` hold their struct pages, and `known` bool[h, N],
+    those that are mapped, and could be read if they were tried. `encoding`: that of their tails.
+    """
+    none = np.zeros(len(heads.pfn), np.int64)
+    behind, _ = behind_hugepages(mapped, vmemmap_page, known)
+    return Hugepages(
+        **_told(kernel, heads, order),
+        **behind,
+        lost_tails=none,
+        lost_pfn=heads.pfn,
+        lost_to=heads.pfn,
+        encoding=encoding.astype(np.uint8),
+        other_order=none,
+        other_order_pfn=heads.pfn,
+        mask_order=none.astype(np.uint8),
+        head_flags=none,
+        head_flag_pfn=heads.pfn,
+    )
 
 
 def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) -> Hugepages:
@@ -139,12 +182,13 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
     index = (pfn - np.uint64(chunk.first_pfn)).astype(np.intp)
     pages = max(1, page.size << order >> 12)
     vmemmap_page = (index * page.size // VMEMMAP_PAGE)[:, None] + np.arange(pages)
-    known = chunk.present[vmemmap_page] & chunk.read[vmemmap_page]
-    behind, judged = _behind(chunk, vmemmap_page, known)
+    known = chunk.mapped.present[vmemmap_page] & chunk.read[vmemmap_page]
+    behind, judged = behind_hugepages(chunk.mapped, vmemmap_page, known)
 
     own = np.arange(1 << order)
     within = index[:, None] + own
     judged = judged[:, own * page.size // VMEMMAP_PAGE]
+    judged &= chunk.pages.kind[within] != PageClass.UNREADABLE  # as across two vmemmap pages
     head = chunk.pages.head[within]
     lost = (head != pfn[:, None]) & judged
     mask = mask_order(chunk.content.words_of(within, page.compound), page.size)
@@ -157,115 +201,32 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
     flags = chunk.values(pfn, PageField(0, page.flags, 8))
     private = chunk.values(pfn, PageField(0, page.private, 8))
     return Hugepages(
-        pfn=pfn,
-        order=np.full(count, order, np.uint8),
-        node=_bits(flags, page.node.shift, page.node.mask),
-        zone=_bits(flags, page.zone.shift, page.zone.mask),
-        free=(private & np.uint64(page.hugetlb_free or 0)) != 0,
-        flagged=(private & np.uint64(page.hugetlb_optimized or 0)) != 0,
+        **_told(kernel, Heads(pfn, flags, private), order),
         **behind,
         lost_tails=lost.sum(axis=1),
-        lost_pfn=pfn + _first(lost).astype(np.uint64),
-        lost_to=head[each, _first(lost)],
+        lost_pfn=pfn + first_in_row(lost).astype(np.uint64),
+        lost_to=head[each, first_in_row(lost)],
         encoding=chunk.pages.encoding[index + min(1, order)],
         other_order=other.sum(axis=1),
-        other_order_pfn=pfn + _first(other).astype(np.uint64),
-        mask_order=np.where(other.any(axis=1), mask[each, _first(other)], np.uint8(0)),
+        other_order_pfn=pfn + first_in_row(other).astype(np.uint64),
+        mask_order=np.where(other.any(axis=1), mask[each, first_in_row(other)], np.uint8(0)),
         head_flags=flagged.sum(axis=1),
-        head_flag_pfn=pfn + _first(flagged).astype(np.uint64),
+        head_flag_pfn=pfn + first_in_row(flagged).astype(np.uint64),
     )
 
 
-def _behind(
-    chunk: Chunk, vmemmap_page: NDArray[np.intp], known: NDArray[np.bool_]
-) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """Return the columns of Hugepages that page tables show, and what else may be judged.
-
-    `vmemmap_page` intp[h, N], which of `chunk` hold their struct pages; `known` bool[h, N], those
-    that are mapped and were read. The latter is bool[h, N] too: of those known the ones on frames
-    of the hugepage's own, where what they hold is its own matter.
-    """
-    count, pages = vmemmap_page.shape
-    frame, present = chunk.frame[vmemmap_page], chunk.present[vmemmap_page]
-    writable = chunk.writable[vmemmap_page]
-    tails, read_only = frame[:, 1:], ~writable[:, 1:]
-    tail_frame = _commonest(frame, present)
-    stray = (tails != tail_frame[:, None]) & present[:, 1:]
-    shares = _distinct(frame, present) < present.sum(axis=1)
-
-    wrong = np.zeros_like(stray)
-    odd = np.flatnonzero(shares & stray.any(axis=1))
-    wrong[odd] = stray[odd] & (read_only[odd] | _behind_several(tails[odd]))
-    wrong_page = np.where(wrong.any(axis=1), _first(wrong) + 1, 0)
-    own = known & ~(
-        (frame == tail_frame[:, None]) & (shares & (tail_frame != frame[:, 0]))[:, None]
-    )
-    own[:, 1:] &= ~wrong
-    columns = {
-        "vmemmap_pages": np.full(count, pages, np.int64),
-        "unknown": pages - known.sum(axis=1),
-        "split": chunk.split[vmemmap_page].all(axis=1),
-        "head_frame": frame[:, 0],
-        "on_head_frame": ((frame == frame[:, :1]) & known).sum(axis=1),
-        "head_writable": writable[:, 0],
-        "tail_frame": tail_frame,
-        "tail_frames": _distinct(tails, known[:, 1:]),
-        "strays": (stray & known[:, 1:]).sum(axis=1),
-        "distinct": _distinct(frame, known),
-        "read_only": (read_only & known[:, 1:]).sum(axis=1),
-        "read_only_run": np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
-        "wrong": wrong.sum(axis=1),
-        "wrong_page": wrong_page,
-        "wrong_frame": np.where(wrong_page > 0, frame[np.arange(count), wrong_page], np.uint64(0)),
+def _told(kernel: Kernel, heads: Heads, order: int) -> dict[str, NDArray[Any]]:
+    """Return the columns of Hugepages that heads tell."""
+    page = kernel.page
+    return {
+        "pfn": heads.pfn,
+        "order": np.full(len(heads.pfn), order, np.uint8),
+        "node": _bits(heads.flags, page.node.shift, page.node.mask),
+        "zone": _bits(heads.flags, page.zone.shift, page.zone.mask),
+        "free": (heads.private & np.uint64(page.hugetlb_free or 0)) != 0,
+        "flagged": (heads.private & np.uint64(page.hugetlb_optimized or 0)) != 0,
     }
-    return columns, own
-
-
-def _first(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the first place that is chosen in each row, 0 where none is: intp[h]."""
-    return np.argmax(chosen, axis=1) if chosen.size else np.zeros(len(chosen), np.intp)
-
-
-def _commonest(frame: NDArray[np.uint64], present: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Return the frame that is behind most vmemmap pages of each row but the first: uint64[h].
-
-    The second's where no frame is behind several, the first's where there is no second.
-    """
-    result = frame[:, min(1, frame.shape[1] - 1)].copy()
-    odd = np.flatnonzero((frame[:, 1:] != result[:, None]).any(axis=1))
-    if len(odd):
-        ordered = np.sort(np.where(present, frame, UNKNOWN_HEAD)[odd, 1:], axis=1)
-        place = np.arange(ordered.shape[1])
-        begins = np.diff(ordered, axis=1, prepend=~ordered[:, :1]) != 0
-        again = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
-        again[ordered == UNKNOWN_HEAD] = 0
-        most = np.argmax(again, axis=1)
-        each = np.arange(len(odd))
-        result[odd] = np.where(again[each, most] > 0, ordered[each, most], result[odd])
-    return result
-
-
-def _behind_several(frame: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Tell of each frame of each row whether it is there again: bool, as `frame`."""
-    order = np.argsort(frame, axis=1)
-    ordered = np.take_along_axis(frame, order, axis=1)
-    again = np.zeros(frame.shape, np.bool_)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    again[:, :-1] |= again[:, 1:]
-    result = np.zeros(frame.shape, np.bool_)
-    np.put_along_axis(result, order, again, axis=1)
-    return result
 
 
 def _bits(word: NDArray[np.uint64], shift: int, mask: int) -> NDArray[np.uint16]:
     return ((word >> np.uint64(shift)) & np.uint64(mask)).astype(np.uint16)
-
-
-def _distinct(frame: NDArray[np.uint64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count the distinct frames of each row among those `known`: int64[h]."""
-    if frame.shape[1] == 0:
-        return np.zeros(len(frame), np.int64)
-    unknown = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-    ordered = np.sort(np.where(known, frame, unknown), axis=1)
-    changes: NDArray[np.int64] = (np.diff(ordered, axis=1) != 0).sum(axis=1, dtype=np.int64)
-    return changes + known.all(axis=1)

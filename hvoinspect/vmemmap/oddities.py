@@ -78,6 +78,11 @@ def join_oddities(parts: list[Oddities]) -> Oddities:
     )
 
 
+def no_oddities() -> Oddities:
+    """Return those of a chunk that has none."""
+    return _oddities(Oddity.ASTRAY, np.zeros(0, np.uint64))
+
+
 def oddities(kernel: Kernel, chunk: Chunk, hugepages: Hugepages) -> Oddities:
     """Return what is odd about the struct pages of `chunk` that are none of its `hugepages`."""
     mine = np.zeros(len(chunk.pages.kind), np.bool_)
@@ -138,7 +143,7 @@ def _odd_tails(kernel: Kernel, chunk: Chunk, heads: _Heads, mine: NDArray[np.boo
     pages, size = chunk.pages, len(chunk.pages.kind)
     tail = np.flatnonzero((pages.kind == PageClass.TAIL) & ~mine)
     if not len(tail):
-        return _oddities(Oddity.ASTRAY, np.zeros(0, np.uint64))
+        return no_oddities()
     head = pages.head[tail]
     word = chunk.content.all_words(size, kernel.page.compound)[tail]
     starts = np.flatnonzero(

@@ -31,6 +31,23 @@ MAX_MASK_ORDER = 22
 """The largest order the kernel aligns the vmemmap for; it warns in sparse_init() beyond it."""
 
 
+def lowest_mask(page: StructPage) -> np.uint64:
+    """Return the least compound word that is a mask, for struct pages of a power of two.
+
+    A vmemmap does not reach up to it: it is within 2^28 bytes of the end of all addresses.
+    """
+    return np.uint64((1 << 64) - (page.size << MAX_MASK_ORDER))
+
+
+def mask_word(page: StructPage, order: NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Return the compound word of tails of each `order`, where words are masks: uint64, as long.
+
+    `set_compound_head()`, 8c846c879e22 (7.1).
+    """
+    shift = np.asarray(order, np.uint64) + np.uint64(page.size.bit_length() - 1)
+    return (~np.uint64(0) << shift) | np.uint64(1)
+
+
 class PageClass(IntEnum):
     """What a struct page is. HOLE is none: nothing is mapped where it would be."""
 
@@ -117,13 +134,14 @@ def decode(
         is_mask[:] = False
     target = np.where(is_mask, address & value, value)
     offset = target - start
-    inside = (target >= start) & (target < end) & (offset % size == 0)
+    index = offset // size
+    inside = (target >= start) & (target < end) & (index * size == offset)
     tail = (compound & np.uint64(1)) != 0
     encoding = np.full(len(compound), Encoding.UNDECODABLE, np.uint8)
     encoding[inside & ~is_mask] = Encoding.POINTER
     encoding[inside & is_mask] = Encoding.MASK
     encoding[~tail] = Encoding.NONE
-    head = np.where(inside & tail, offset // size, UNKNOWN_HEAD)
+    head = np.where(inside & tail, index, UNKNOWN_HEAD)
     return encoding, head
 
 

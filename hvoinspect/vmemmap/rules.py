@@ -21,7 +21,8 @@ class Finding:
     """A breach of a rule, at the struct page `pfn`.
 
     `confirmed` says that it still held when the memory was read again, or that the memory does not
-    move. `meaning` is one sentence on what follows from it.
+    move. `meaning` is one sentence on what follows from it. `also` are pfns of other struct pages
+    that it was found from.
     """
 
     rule: str
@@ -31,6 +32,7 @@ class Finding:
     found: str
     confirmed: bool = False
     meaning: str = ""
+    also: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Evidence:
 class Breach:
     """What a rule finds: what was expected and what was found, at the struct page `pfn`.
 
-    `severity` and `meaning` only where they are not the rule's own.
+    `severity` and `meaning` only where they are not the rule's own. `also` as in Finding.
     """
 
     pfn: int
@@ -67,6 +69,7 @@ class Breach:
     found: str
     severity: Severity | None = None
     meaning: str | None = None
+    also: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Rule:
 
     The docstring of `look` says what must hold, on which kernels, why, and where that comes from;
     its first line is what is listed. `meaning`: one sentence on what a breach comes to. `whole`
-    marks a rule on the machine as a whole, which no look at a part of it can confirm.
+    marks a rule that compares counts of the whole machine, which no look at a part of it can
+    confirm.
     """
 
     name: str
@@ -104,6 +108,7 @@ class Rule:
                 breach.expected,
                 breach.found,
                 meaning=breach.meaning or self.meaning,
+                also=breach.also,
             )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Hvo
-from hvoinspect.vmemmap.chunks import Chunk
+from hvoinspect.vmemmap.chunks import MappedPages
+from hvoinspect.vmemmap.distinct import Distinct
 from hvoinspect.vmemmap.hugepages import Hugepages
 from hvoinspect.vmemmap.pagetable import ENTRIES
 
@@ -42,27 +43,27 @@ class Mappings:
     block_large: NDArray[np.int64]
 
 
-def map_of(chunk: Chunk, page_size: int) -> Mappings:
-    """Count the mappings of one chunk."""
-    frame, where, times = np.unique(
-        chunk.frame[chunk.split], return_inverse=True, return_counts=True
-    )
-    shared = np.zeros(len(chunk.frame), np.bool_)
-    shared[chunk.split] = times[where] > 1
-    mapped = chunk.present.reshape(-1, ENTRIES).sum(axis=1)
-    used = np.flatnonzero(mapped)
-    first_block = chunk.first_pfn * page_size // (VMEMMAP_PAGE * ENTRIES)
+def map_of(mapped: MappedPages, frames: Distinct, first_pfn: int, page_size: int) -> Mappings:
+    """Count the mappings of the chunk at `first_pfn`; `frames`: the distinct ones of all."""
+    present, split = mapped.present, mapped.split
+    times = np.bincount(frames.row[split], minlength=len(frames.values))
+    shared = np.zeros(len(present), np.bool_)
+    shared[split] = times[frames.row[split]] > 1
+    count = present.reshape(-1, ENTRIES).sum(axis=1)
+    used = np.flatnonzero(count)
+    large = present & ~split
+    first_block = first_pfn * page_size // (VMEMMAP_PAGE * ENTRIES)
     return Mappings(
-        virtual_pages=int(chunk.present.sum()),
-        read_only_pages=int((chunk.present & ~chunk.writable).sum()),
-        large_pages=int((chunk.present & ~chunk.split).sum()),
-        full_tables=int(chunk.split.reshape(-1, ENTRIES).all(axis=1).sum()),
-        frame=frame,
-        times=times,
+        virtual_pages=int(present.sum()),
+        read_only_pages=int((present & ~mapped.writable).sum()),
+        large_pages=int(large.sum()),
+        full_tables=int(split.reshape(-1, ENTRIES).all(axis=1).sum()),
+        frame=frames.values[times > 0],
+        times=times[times > 0],
         block=used.astype(np.uint64) + np.uint64(first_block),
-        block_mapped=mapped[used],
+        block_mapped=count[used],
         block_shared=shared.reshape(-1, ENTRIES).sum(axis=1)[used],
-        block_large=(chunk.present & ~chunk.split).reshape(-1, ENTRIES).sum(axis=1)[used],
+        block_large=large.reshape(-1, ENTRIES).sum(axis=1)[used],
     )
 
 

@@ -32,7 +32,7 @@ def damaged_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("dumps") / "vmcore"
     kernel = TinyKernel()
     kernel.compound(512, 9)
-    kernel.page(600, info=0x1235)
+    kernel.page(560, info=0x1235)
     path.write_bytes(kernel.core())
     return path
 

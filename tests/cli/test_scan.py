@@ -90,7 +90,7 @@ class TestExitStatus:
         status: int,
         how: str,
     ) -> None:
-        monkeypatch.setattr(api, "scan_target", lambda *_arguments: situation(name))
+        monkeypatch.setattr(api, "scan_target", lambda *_arguments, **_options: situation(name))
         arguments = [argument for argument in (how, "--strict" if strict else "") if argument]
         assert call("scan", *arguments)[0] == status
 
@@ -99,7 +99,9 @@ def note_targets(monkeypatch: pytest.MonkeyPatch) -> list[Target]:
     """Let no scan be made; return where those that are asked for will be."""
     asked: list[Target] = []
 
-    def scan_target(target: Target, _progress: object, _ignored: object) -> ScanResult:
+    def scan_target(
+        target: Target, _progress: object, _ignored: object, **_options: object
+    ) -> ScanResult:
         asked.append(target)
         return situation("mask")
 
@@ -251,7 +253,7 @@ from hvoinspect.cli import progress
 from hvoinspect.cli.main import main
 progress.PATIENCE_SECONDS = float(sys.argv[1])
 scan_target = api.scan_target
-def slowly(target, report, ignored):
+def slowly(target, report, ignored, **_options):
     for done in range(8):
         report(done, 8)
         time.sleep(0.05)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.open import open_running
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, chunk_starts, read_chunk
+from hvoinspect.vmemmap.chunks import CHUNK_PAGES, chunk_starts, map_chunk, read_chunk
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.pagetable import walk_directory
 
@@ -37,7 +37,7 @@ class Census:
         self.kind = np.zeros(end, np.uint8)
         self.head = np.zeros(end, np.uint64)
         for start in chunk_starts(kernel):
-            pages = read_chunk(kernel, directory, start).pages
+            pages = read_chunk(kernel, map_chunk(kernel, directory, start), start).pages
             self.kind[start : start + CHUNK_PAGES] = pages.kind
             self.head[start : start + CHUNK_PAGES] = pages.head
 

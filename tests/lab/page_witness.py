@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from hvoinspect.api import explain_in
 from hvoinspect.report.page import PageJson
 from hvoinspect.target.address import Address
+from hvoinspect.target.choice import Target
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.learn import DrgnMemory
-from hvoinspect.target.open import open_running
-from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
+from hvoinspect.vmemmap.chunks import chunk_starts, map_chunk, read_chunk
 from hvoinspect.vmemmap.hugepages import find_hugepages, join
 from hvoinspect.vmemmap.pagetable import walk_directory
 from hvoinspect.vmemmap.resolve import resolve
 from hvoinspect.vmemmap.window import open_window
+from tests.opened import open_with_drgn
 
 SMALL, LARGE = 9, 18
 
@@ -42,7 +42,7 @@ def heads(kernel: Kernel) -> dict[int, list[int]]:
     """The pfns of the hugetlb heads of each order that page tables show optimized."""
     directory = walk_directory(kernel.memory, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
     parts = [
-        find_hugepages(kernel, read_chunk(kernel, directory, start))
+        find_hugepages(kernel, read_chunk(kernel, map_chunk(kernel, directory, start), start))
         for start in chunk_starts(kernel)
     ]
     pages = join(parts)
@@ -134,10 +134,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=64)
     parser.add_argument("--every", action="store_true")
     arguments = parser.parse_args()
-    kernel = open_running()
-    memory = kernel.memory
-    assert isinstance(memory, DrgnMemory)
-    prog = memory.program
+    kernel, prog = open_with_drgn(Target())
     found = heads(kernel)
     small, large = found[SMALL][0], found[LARGE][0]
     sample = random.Random(0).sample(range(1 << LARGE), arguments.sample)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from hvoinspect.target.learn import DrgnMemory
-from hvoinspect.target.open import open_core
+from hvoinspect.target.choice import Target
 from lab.guest import Guest
 from lab.machine import Config
 from tests.lab.page_witness import heads, heads_of_every_page
 from tests.lab.test_scan import ON, PROJECT, PYTHON, Look, look
+from tests.opened import open_with_drgn
 
 __all__ = ["look"]  # a fixture
 
@@ -55,10 +55,9 @@ def test_a_capture_shows_what_the_live_scan_showed(guest: Guest, capture: Path, 
     assert captured["coverage"]["fraction"] == 1.0
     assert capture.stat().st_mode & 0o777 == 0o600
 
-    kernel = open_core(capture)
-    assert isinstance(kernel.memory, DrgnMemory)
+    kernel, prog = open_with_drgn(Target(capture))
     for order, (head, *_) in heads(kernel).items():
-        found = heads_of_every_page(kernel, kernel.memory.program, head, order)
+        found = heads_of_every_page(kernel, prog, head, order)
         assert found == {"pages": 1 << order, "ours": [head], "drgn": [head], "right": head}
 
 

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from hvoinspect.target.choice import Target
 from hvoinspect.target.kernelview import COMPOUND_HEAD, COMPOUND_TAIL, HUGE, NO_PAGE
 from hvoinspect.target.layout import Kernel
-from hvoinspect.target.learn import DrgnMemory
-from hvoinspect.target.open import open_running
 from hvoinspect.vmemmap.pages import PageClass
 from tests.lab.census import Census, keep_out_of_the_picture
+from tests.opened import open_with_drgn
 
 CLASSES = {
     PageClass.HEAD: "head",
@@ -144,9 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_out_of_the_picture()
 
-    kernel = open_running()
-    memory = kernel.memory
-    assert isinstance(memory, DrgnMemory)
+    kernel, prog = open_with_drgn(Target())
     flags = kpageflags()
     census = Census(kernel)
     result: dict[str, Any] = {
@@ -163,7 +161,7 @@ def main() -> None:
         sample = random.Random(arguments.seed).sample(online.tolist(), arguments.sample)
         marked = (flags & np.uint64(HUGE)) != 0
         huge = census.hugetlb(marked).tolist()
-        result["drgn"] = against_drgn(memory.program, census, sorted({*sample, *huge}))
+        result["drgn"] = against_drgn(prog, census, sorted({*sample, *huge}))
         result["drgn"]["hugetlb"] = len(huge)
     sys.stdout.write(json.dumps(result))
 

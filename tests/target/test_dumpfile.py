@@ -16,6 +16,8 @@ from hvoinspect.target.dumpfile import (
     PN_XNUM,
     PT_LOAD,
     PT_NOTE,
+    DumpFile,
+    open_dump,
     recognize,
 )
 
@@ -54,6 +56,10 @@ def flattened(*blocks: tuple[int, bytes]) -> bytes:
     return header + b"".join(parts) + struct.pack(">qq", -1, -1)
 
 
+def recognized(path: Path) -> DumpFile:
+    return recognize(path, open_dump(path))
+
+
 @pytest.fixture
 def dump(tmp_path: Path) -> Path:
     return tmp_path / "dump"
@@ -71,7 +77,7 @@ def test_an_elf_dump_tells_its_notes_and_what_it_leaves_out(dump: Path) -> None:
             content=notes,
         )
     )
-    found = recognize(dump)
+    found = recognized(dump)
     assert (found.form, found.machine, found.cut_short) == ("elf", "x86_64", False)
     assert found.notes == {b"CORE", b"VMCOREINFO"}
     assert found.holes.tolist() == [
@@ -86,33 +92,33 @@ def test_more_program_headers_than_a_halfword_counts(dump: Path) -> None:
     struct.pack_into("<Q", data, 40, len(data))
     data += bytes(44) + struct.pack("<I", 1) + bytes(16)
     dump.write_bytes(data)
-    assert recognize(dump).holes.tolist() == [[0x1008, 0x1008, 8]]
+    assert recognized(dump).holes.tolist() == [[0x1008, 0x1008, 8]]
 
 
 @pytest.mark.parametrize("missing", [1, 4096])
 def test_a_dump_that_ends_before_its_memory_is_cut_short(dump: Path, missing: int) -> None:
     whole = elf((PT_LOAD, 120, 0, 0, 8192, 8192), content=bytes(8192))
     dump.write_bytes(whole)
-    assert not recognize(dump).cut_short
+    assert not recognized(dump).cut_short
     dump.write_bytes(whole[:-missing])
-    assert recognize(dump).cut_short
+    assert recognized(dump).cut_short
 
 
 def test_a_kdump_file_that_ends_before_its_pages_is_cut_short(dump: Path) -> None:
     whole = kdump(pages=3, page_offset=20480) + bytes(4096 + 4096 - 3 * 24)
     dump.write_bytes(whole)
     assert len(whole) == 24576
-    assert recognize(dump).form == "kdump"
-    assert not recognize(dump).cut_short
+    assert recognized(dump).form == "kdump"
+    assert not recognized(dump).cut_short
     for size in (24575, 16384 + 60, 300):
         dump.write_bytes(whole[:size])
-        assert recognize(dump).cut_short
+        assert recognized(dump).cut_short
 
 
 @pytest.mark.parametrize(("number", "name"), MACHINES.items())
 def test_machines_of_elf_dumps(dump: Path, number: int, name: str) -> None:
     dump.write_bytes(elf(machine=number))
-    assert recognize(dump).machine == name
+    assert recognized(dump).machine == name
 
 
 def test_an_elf_dump_of_other_words_is_no_x86_64(dump: Path) -> None:
@@ -122,23 +128,23 @@ def test_an_elf_dump_of_other_words_is_no_x86_64(dump: Path) -> None:
     struct.pack_into(">HH", big_endian, 16, 4, 22)
     for data, machine in ((smaller, "x86_64 with"), (big_endian, "s390x with")):
         dump.write_bytes(data)
-        assert (recognize(dump).machine or "").startswith(machine)
+        assert (recognized(dump).machine or "").startswith(machine)
 
 
 def test_machine_of_a_kdump_file(dump: Path) -> None:
     dump.write_bytes(kdump(b"aarch64"))
-    assert recognize(dump).machine == "aarch64"
+    assert recognized(dump).machine == "aarch64"
 
 
 def test_machine_of_a_flattened_dump(dump: Path) -> None:
     dump.write_bytes(flattened((4096, b"later"), (0, kdump(b"riscv64"))))
-    assert (recognize(dump).form, recognize(dump).machine) == ("flattened", "riscv64")
+    assert (recognized(dump).form, recognized(dump).machine) == ("flattened", "riscv64")
     dump.write_bytes(flattened((4096, b"later"), (0, elf(machine=183))))
-    assert recognize(dump).machine == "aarch64"
+    assert recognized(dump).machine == "aarch64"
     dump.write_bytes(flattened((4096, b"later")))
-    assert recognize(dump).machine is None
+    assert recognized(dump).machine is None
     dump.write_bytes(flattened()[:100])
-    assert recognize(dump).machine is None
+    assert recognized(dump).machine is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +165,7 @@ def test_machine_of_a_flattened_dump(dump: Path) -> None:
 def test_what_is_no_dump_says_so(dump: Path, content: bytes, why: str, remedy: str) -> None:
     dump.write_bytes(content)
     with pytest.raises(HvoinspectError) as caught:
-        recognize(dump)
+        recognized(dump)
     assert why in caught.value.why
     assert str(dump) in caught.value.why
     assert remedy in caught.value.remedy
@@ -170,5 +176,5 @@ def test_what_is_no_file_says_so(dump: Path) -> None:
     os.mkfifo(dump.with_name("pipe"))
     for path, why in ((dump, "no file"), (dump.parent, "no file"), (dump.with_name("pipe"), "no")):
         with pytest.raises(HvoinspectError, match=why) as caught:
-            recognize(path)
+            recognized(path)
         assert caught.value.status == ExitStatus.USAGE

@@ -10,9 +10,10 @@ import pytest
 from drgn import Architecture, Platform, Program
 
 from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.drgn_memory import DrgnMemory
 from hvoinspect.target.facts import Facts
 from hvoinspect.target.layout import Bits, Counters, Hstate, Hvo, Kernel, PageField, Paging
-from hvoinspect.target.learn import DrgnMemory, _paging, learn
+from hvoinspect.target.learn import _paging, learn
 from hvoinspect.target.memory import UnreadableMemoryError
 from hvoinspect.target.symbols import register_all
 from hvoinspect.vmemmap.scan import scan

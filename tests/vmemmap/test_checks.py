@@ -50,7 +50,7 @@ def intact(tail: Tail) -> Machine:
 
 
 def found(machine: Machine, ignored: tuple[str, ...] = ()) -> list[tuple[str, str, int]]:
-    findings = scan(machine.kernel(), ignored=ignored).findings
+    findings = scan(machine.kernel(), ignored=ignored, exhaustive=True).findings
     return [(finding.rule, finding.severity, finding.pfn) for finding in findings]
 
 
@@ -253,7 +253,10 @@ def test_findings_say_what_they_mean(tail: Tail) -> None:
     machine = intact(tail)
     read_only_head(machine)
     counted_too_often(machine)
-    meanings = {finding.rule: finding.meaning for finding in scan(machine.kernel()).findings}
+    meanings = {
+        finding.rule: finding.meaning
+        for finding in scan(machine.kernel(), exhaustive=True).findings
+    }
     assert set(meanings) == {"own-frames-writable", "pool-counters-agree"}
     assert meanings == {rule.name: rule.meaning for rule in RULES if rule.name in meanings}
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvoinspect.vmemmap.chunks import chunk_starts, read_chunk
+from hvoinspect.vmemmap.chunks import chunk_starts, map_chunk, read_chunk
 from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, PageClass, decode
 from hvoinspect.vmemmap.pagetable import walk_directory
 from tests.madeup import ORDER_1G, ORDER_2M, SECTION_PAGES, TAILS, Machine, Tail
@@ -66,7 +66,10 @@ def test_class_and_head_of_every_page_are_the_kernels(made: tuple[Machine, list[
     machine, looked_at = made
     kernel = machine.kernel()
     directory = walk_directory(machine, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
-    pages = {start: read_chunk(kernel, directory, start).pages for start in chunk_starts(kernel)}
+    pages = {
+        start: read_chunk(kernel, map_chunk(kernel, directory, start), start).pages
+        for start in chunk_starts(kernel)
+    }
     present = set(machine.sections)
     for pfn in looked_at:
         if pfn // SECTION_PAGES not in present:
@@ -136,6 +139,6 @@ def test_the_vmemmap_of_a_gigantic_page_is_read_once_a_frame() -> None:
     machine.hugetlb(0, ORDER_1G)
     kernel = machine.kernel()
     directory = walk_directory(machine, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
-    chunk = read_chunk(kernel, directory, 0)
+    chunk = read_chunk(kernel, map_chunk(kernel, directory, 0), 0)
     assert len(chunk.content.words) == 2 + 1  # and the row of zeros for what was not read
     assert np.count_nonzero(chunk.pages.kind == PageClass.TAIL) == (1 << ORDER_1G) - 1

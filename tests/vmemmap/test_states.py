@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvoinspect.target.layout import Bits, Counters, HugetlbMark, PageField
+from hvoinspect.target.layout import Bits, Counters, HugetlbMark, Kernel, PageField
 from hvoinspect.vmemmap.scan import Scan, scan
 from tests.madeup import (
     ARENA,
@@ -42,6 +42,11 @@ def give_frame(machine: Machine, pfn: int) -> None:
         machine.frames[frame, :8] = machine.frames[frame, 16:24]
 
 
+def look(kernel: Kernel) -> Scan:
+    """Scan all of it: what a head covers is not taken for granted."""
+    return scan(kernel, exhaustive=True)
+
+
 def rules(result: Scan) -> list[str]:
     return [finding.rule for finding in result.findings]
 
@@ -63,7 +68,7 @@ def test_a_partly_remapped_hugepage_is_counted_as_such(
         give_frame(machine, HUGE + 64 * at)
     machine.set_word(HUGE, PRIVATE, OPTIMIZED if flagged else 0)
     machine.optimized = 2
-    result = scan(machine.kernel())
+    result = look(machine.kernel())
     assert rules(result) == []
     assert result.hugepages.partly.tolist() == [True, False]
     assert result.savings.freed.tolist() == [7 - len(restored), 7]
@@ -75,7 +80,7 @@ def test_a_partly_remapped_gigantic_page(tail: Tail) -> None:
     machine.hugetlb(0, ORDER_1G)
     for at in (1, 2, 4095):
         give_frame(machine, 64 * at)
-    result = scan(machine.kernel())
+    result = look(machine.kernel())
     assert rules(result) == []
     assert result.hugepages.partly.tolist() == [True]
     assert result.savings.freed.tolist() == [4092]
@@ -87,7 +92,7 @@ def test_what_is_wrong_with_a_partly_remapped_hugepage_is_still_found(tail: Tail
     machine.hugetlb(HUGE)
     give_frame(machine, HUGE + 3 * 64)
     machine.set_word(HUGE + 3 * 64 + 5, COMPOUND, machine.address_of(SECOND) | 1)
-    assert rules(scan(machine.kernel())) == ["tail-decodes-to-head"]
+    assert rules(look(machine.kernel())) == ["tail-decodes-to-head"]
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -99,7 +104,7 @@ def test_a_hugepage_that_was_rolled_back_keeps_the_copied_head(tail: Tail) -> No
         give_frame(machine, HUGE + 64 * at)
     machine.set_word(HUGE, PRIVATE, 0)
     machine.optimized = 0
-    result = scan(machine.kernel())
+    result = look(machine.kernel())
     assert rules(result) == []
     assert not (result.hugepages.remapped | result.hugepages.partly).any()
     assert result.savings.freed.tolist() == [0]
@@ -112,7 +117,7 @@ def test_a_rollback_over_the_head_loses_the_hugepage(tail: Tail) -> None:
     machine.hugetlb(HUGE, hvo=False)
     frame = machine.frame_of(machine.address_of(HUGE))
     machine.frames[frame] = machine.frames[machine.frame_of(machine.address_of(HUGE + 64))]
-    assert set(rules(scan(machine.kernel()))) == {"tail-decodes-to-head", "pool-counters-agree"}
+    assert set(rules(look(machine.kernel()))) == {"tail-decodes-to-head", "pool-counters-agree"}
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -124,7 +129,7 @@ def test_device_dax_keeps_two_frames_and_writable_tails(tail: Tail) -> None:
         second = machine.frame_of(machine.address_of(pfn + 64))
         assert second is not None
         machine._remap(machine.address_of(pfn + 128), 6, second, WRITABLE)
-    result = scan(machine.kernel())
+    result = look(machine.kernel())
     assert rules(result) == []
     assert len(result.hugepages) == 0
 
@@ -138,7 +143,7 @@ def test_memory_that_holds_its_own_memmap(tail: Tail) -> None:
     frame = machine.frame_of(machine.address_of(start))
     assert frame is not None
     assert start <= frame + (ARENA >> 12) < start + SECTION_PAGES
-    assert rules(scan(machine.kernel())) == []
+    assert rules(look(machine.kernel())) == []
 
 
 def mark(machine: Machine, pfn: int) -> None:
@@ -155,7 +160,7 @@ def test_a_mark_on_what_is_no_hugepage_is_an_error(tail: Tail, pfn: int, order: 
     mark(machine, pfn)
     machine.hugetlb(HUGE)
     machine.total[ORDER_2M, 0] = 2
-    (finding,) = scan(machine.kernel()).findings
+    (finding,) = look(machine.kernel()).findings
     assert (finding.rule, finding.severity, finding.pfn) == ("mark-is-of-hugepages", "error", pfn)
 
 
@@ -166,7 +171,7 @@ def test_a_mark_that_is_a_flag_of_the_second_struct_page_may_be_a_page_that_is_s
     machine.set_word(65, 0, (machine.word(65, 0) or 0) | 1 << 8)
     flag = HugetlbMark(PageField(1, 0, 8), Bits(8, 1), 1)
     kernel = machine.kernel()
-    (finding,) = scan(replace(kernel, page=replace(kernel.page, hugetlb=flag))).findings
+    (finding,) = look(replace(kernel, page=replace(kernel.page, hugetlb=flag))).findings
     assert (finding.rule, finding.severity) == ("mark-is-of-hugepages", "warning")
     assert "split" in finding.meaning
 
@@ -174,7 +179,7 @@ def test_a_mark_that_is_a_flag_of_the_second_struct_page_may_be_a_page_that_is_s
 def test_nothing_is_said_of_marks_where_the_sizes_of_hugepages_are_not_known() -> None:
     machine = Machine((0,))
     machine.hugetlb(HUGE)
-    assert rules(scan(replace(machine.kernel(), hstates=(), counters=Counters))) == []
+    assert rules(look(replace(machine.kernel(), hstates=(), counters=Counters))) == []
 
 
 def test_the_frame_for_gigantic_pages_set_up_at_boot() -> None:
@@ -184,9 +189,9 @@ def test_the_frame_for_gigantic_pages_set_up_at_boot() -> None:
     for tail in range(64, 128):
         machine.set_word(tail, COMPOUND + 8, machine.address_of(SECTION_PAGES + tail) + COMPOUND)
         machine.set_word(tail, PAGE_TYPE, 1 << 32 | 0xFFFF_FFFF)
-    assert rules(scan(machine.kernel())) == []
+    assert rules(look(machine.kernel())) == []
     machine.set_word(70, COMPOUND + 8, machine.address_of(SECTION_PAGES + 71) + COMPOUND)
-    assert rules(scan(machine.kernel())) == ["zones-tail-frame"]
+    assert rules(look(machine.kernel())) == ["zones-tail-frame"]
 
 
 @pytest.mark.parametrize("page_size", [56, 80])
@@ -195,10 +200,10 @@ def test_struct_pages_that_cross_frames(page_size: int) -> None:
     machine = Machine((0,), page_size=page_size)
     machine.hugetlb(HUGE, hvo=False)
     machine.slab(64, 3)
-    assert rules(scan(machine.kernel())) == []
+    assert rules(look(machine.kernel())) == []
     machine.set_word(66, COMPOUND, machine.address_of(HUGE) | 1)
     machine.set_word(HUGE + 300, COMPOUND, machine.address_of(64) | 1)
-    assert rules(scan(machine.kernel())) == ["tail-decodes-to-head"] * 2
+    assert rules(look(machine.kernel())) == ["tail-decodes-to-head"] * 2
 
 
 def test_the_frame_behind_most_tails_is_the_shared_one() -> None:
@@ -209,7 +214,7 @@ def test_the_frame_behind_most_tails_is_the_shared_one() -> None:
     give_frame(machine, HUGE + 64)
     for at in (2, 3):
         machine._remap(machine.address_of(HUGE + 64 * at), 1, 0, 0)
-    pages = scan(machine.kernel()).hugepages
+    pages = look(machine.kernel()).hugepages
     assert pages.tail_frame.tolist() == [(ARENA >> 12) + (shared or 0)]
     assert (pages.wrong.tolist(), pages.wrong_page.tolist()) == ([2], [2])
     assert pages.wrong_frame.tolist() == [ARENA >> 12]

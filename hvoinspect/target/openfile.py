@@ -1,0 +1,102 @@
+"""A file that is open for reading only, and reads of frames from it.
+
+With pread(2) and preadv(2), never with mmap(2): a file that shrinks or a disk that fails is a
+signal, SIGBUS, to who has it mapped, and a short read or an OSError here. They have no position
+that processes could share either, so a file may be read in the children of a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.memory import FRAME, runs
+
+MAX_OFFSET = 1 << 62
+"""Beyond any file's end, and sums with it still fit 63 bits."""
+
+
+class OpenFile:
+    """A file, open until nobody has this any more. `descriptor` is its own; it cannot write."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`. Raises OSError."""
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    @property
+    def path(self) -> Path:
+        """A name for this very file, whatever its path is a name of by now (proc(5))."""
+        return Path(f"/proc/self/fd/{self.descriptor}")
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes at `offset`, fewer where the file ends or cannot be read."""
+        data = bytearray(size)
+        done, _ = self._fill(offset, memoryview(data))
+        return bytes(data[:done])
+
+    def read_frames(
+        self, offsets: NDArray[np.int64], words: NDArray[np.uint64]
+    ) -> NDArray[np.bool_]:
+        """Read the frame at each of `offsets`, int64[n], into a row of `words`; none at -1.
+
+        `words`: uint64[n, 512], C-contiguous. Returns which could be read, bool[n]; the others are
+        zeros. An error in the midst of a run costs the frames that it is about, and a file that
+        ends those behind its end.
+        """
+        readable = np.zeros(len(offsets), np.bool_)
+        there = np.flatnonzero(offsets >= 0)
+        if len(there) < len(offsets):
+            words[:] = 0
+        if not len(there):
+            return readable
+        # Rows and offsets that follow each other are read at once, right into their place.
+        together = (np.diff(there) == 1) & (np.diff(offsets[there]) == FRAME)
+        view, lost = words.data.cast("B"), []
+        for first, last in runs(together):
+            low, high = int(there[first]), int(there[last - 1]) + 1
+            try:
+                part = view[low * FRAME : high * FRAME]
+                done = os.preadv(self.descriptor, [part], int(offsets[low]))
+            except OSError:
+                done = -1
+            if done == len(part):
+                readable[low:high] = True
+            else:
+                lost.append((low, high))
+        self._read_parts(offsets, words, readable, lost)
+        return readable
+
+    def _read_parts(
+        self,
+        offsets: NDArray[np.int64],
+        words: NDArray[np.uint64],
+        readable: NDArray[np.bool_],
+        todo: list[tuple[int, int]],
+    ) -> None:
+        """Read what can be read of runs that could not be read at once, `todo`, from row to row."""
+        while todo:
+            low, high = todo.pop()
+            view = words[low:high].data.cast("B")
+            done, failed = self._fill(int(offsets[low]), view)
+            readable[low : low + done // FRAME] = True
+            low += done // FRAME
+            words[low:high] = 0
+            if failed and high - low > 1:
+                middle = (low + high) // 2
+                todo += [(middle, high), (low, middle)]
+
+    def _fill(self, offset: int, view: memoryview) -> tuple[int, bool]:
+        """Read until `view` is full; return how much was read, and whether an error ended it."""
+        done = 0
+        try:
+            while done < len(view) and (more := os.preadv(self.descriptor, [view[done:]], offset)):
+                done += more
+                offset += more
+        except OSError:
+            return done, True
+        return done, False

@@ -1,0 +1,42 @@
+"""Distinct values of an array in which equal ones mostly stand side by side, or all differ."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Distinct(NamedTuple):
+    """The distinct values among the chosen ones of p, d of them.
+
+    `values` uint64[d], ascending. `row` intp[p]: which of them stands at each place, -1 where none
+    was chosen. `times` int64[d]: how often each is there, `first` intp[d]: where at first.
+    """
+
+    values: NDArray[np.uint64]
+    row: NDArray[np.intp]
+    times: NDArray[np.int64]
+    first: NDArray[np.intp]
+
+
+def distinct(values: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> Distinct:
+    """Return the distinct ones of `values`, uint64[p], where `chosen`, bool[p].
+
+    Frames behind a vmemmap mostly ascend, or one is repeated many times in a row, so sorting all
+    of them, as np.unique() does, is seldom needed.
+    """
+    row = np.full(len(values), -1, np.intp)
+    used = np.flatnonzero(chosen)
+    some = values[used]
+    if (some[1:] > some[:-1]).all():
+        row[used] = np.arange(len(used))
+        return Distinct(some, row, np.ones(len(used), np.int64), used)
+    begins = np.concatenate([[True], some[1:] != some[:-1]])
+    found, of_run = np.unique(some[begins], return_inverse=True)
+    of_place = of_run[np.cumsum(begins) - 1]
+    row[used] = of_place
+    first = np.zeros(len(found), np.intp)
+    first[of_place[::-1]] = used[::-1]  # of places assigned more than once the last counts
+    return Distinct(found, row, np.bincount(of_place), first)

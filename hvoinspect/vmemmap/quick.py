@@ -1,0 +1,404 @@
+"""The quick look at a chunk: by vmemmap page and frame, not by struct page.
+
+Where all of a chunk is regular (`summary.py`), what its struct pages come to follows from what each
+frame holds and where it is mapped: a frame that is mapped a thousand times is judged once and
+counted a thousand times. What is not regular is no error yet: None is returned, and the chunk is
+looked at page by page (`detail.py`), which gives the same result, more slowly, for any content.
+
+Two waves, unless all is to be read. First the vmemmap page that begins each 2 MiB of memory, and
+all frames that are shared. Where that shows a compound page or a free block that covers more, the
+rest is inferred and not read. Then all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
+from hvoinspect.target.memory import WORDS
+from hvoinspect.vmemmap.backing import MAX_FREE_ORDER, backing_of
+from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, in_sections
+from hvoinspect.vmemmap.distinct import Distinct, distinct
+from hvoinspect.vmemmap.hugepages import (
+    Heads,
+    Hugepages,
+    join,
+    orders,
+    regular_hugepages,
+)
+from hvoinspect.vmemmap.oddities import no_oddities
+from hvoinspect.vmemmap.pages import (
+    UNKNOWN_HEAD,
+    Encoding,
+    PageClass,
+    decode,
+    lowest_mask,
+    mask_word,
+)
+from hvoinspect.vmemmap.part import Part
+from hvoinspect.vmemmap.savings import map_of
+from hvoinspect.vmemmap.summary import (
+    FreeBlocks,
+    Holds,
+    IrregularError,
+    Summaries,
+    Summarizer,
+    no_summaries,
+    require,
+)
+
+LEAD_ORDER = 9
+"""Order of the memory that one vmemmap page of the first wave stands for: 2 MiB."""
+BATCH = 128
+"""Frames read and summarized at a time: 512 KiB, which stay in a processor's caches from the one to
+the other. With fewer, what a call of NumPy costs shows."""
+
+
+def can_be_quick(kernel: Kernel) -> bool:
+    """Tell whether struct pages fill frames evenly, and hugepages vmemmap pages."""
+    size = kernel.page.size
+    if size & (size - 1) or not 8 <= size <= VMEMMAP_PAGE // 8:
+        return False
+    if kernel.vmemmap_end > lowest_mask(kernel.page):
+        return False
+    return all(size << hstate.order >= VMEMMAP_PAGE for hstate in kernel.hstates)
+
+
+def quick_look(
+    kernel: Kernel, mapped: MappedPages, first_pfn: int, *, exhaustive: bool
+) -> Part | None:
+    """Look at the chunk from `first_pfn` on, whose p vmemmap pages are `mapped`.
+
+    None if something in it is not regular. Only for kernels of which `can_be_quick` is true.
+    """
+    place = _place_of(kernel, mapped, first_pfn)
+    frames = _Frames(place)
+    cover = _no_cover(place)
+    with contextlib.suppress(IrregularError):
+        if not exhaustive:
+            frames.read(place.leads())
+            cover = _infer(place, frames)
+        frames.read(frames.unread(place.wanted & (cover.owner < 0) & ~cover.free))
+        return _part(place, frames, cover)
+    return None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A chunk of p vmemmap pages before anything behind them is read.
+
+    `per`: struct pages of one. `pfn` uint64[p]: of the first struct page in each; `address`
+    uint64[p]. `known` bool[p]: in a present section, and mapped as far as one can tell; `online`
+    bool[p]; `wanted` bool[p]: to be read, or inferred. `frames`: the distinct ones of all.
+    """
+
+    kernel: Kernel
+    mapped: MappedPages
+    first_pfn: int
+    per: int
+    pfn: NDArray[np.uint64]
+    address: NDArray[np.uint64]
+    known: NDArray[np.bool_]
+    online: NDArray[np.bool_]
+    wanted: NDArray[np.bool_]
+    frames: Distinct
+
+    def leads(self) -> NDArray[np.intp]:
+        """Return the rows of `frames` that are read in the first wave, ascending."""
+        row = np.where(self.wanted, self.frames.row, -1)
+        each = max(1, (1 << LEAD_ORDER) // self.per)
+        chosen = np.zeros(len(self.frames.values) + 1, np.bool_)
+        chosen[row[::each]] = True
+        shared = row[self.wanted]
+        chosen[shared[self.frames.times[shared] > 1]] = True
+        return np.flatnonzero(chosen[:-1])  # the last one stands for no frame, -1
+
+
+def _place_of(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> _Place:
+    per = VMEMMAP_PAGE // kernel.page.size
+    in_section, online = in_sections(kernel, first_pfn, per)
+    pfn = np.arange(first_pfn, first_pfn + CHUNK_PAGES, per, dtype=np.uint64)
+    return _Place(
+        kernel=kernel,
+        mapped=mapped,
+        first_pfn=first_pfn,
+        per=per,
+        pfn=pfn,
+        address=np.uint64(kernel.vmemmap) + pfn * np.uint64(kernel.page.size),
+        known=in_section & (mapped.present | mapped.unknown),
+        online=online,
+        wanted=mapped.present & online,
+        frames=distinct(mapped.frame, mapped.present),
+    )
+
+
+class _Frames:
+    """The frames of a chunk that were read so far: what they hold, and the free blocks in them."""
+
+    def __init__(self, place: _Place) -> None:
+        self._place = place
+        self._summarizer = Summarizer(place.kernel.page)
+        self._address = place.address[place.frames.first]
+        self._buffer = np.zeros((BATCH, WORDS), np.uint64)
+        self._free: list[FreeBlocks] = []
+        self._shown: _Shown | None = None
+        self.summaries: Summaries = no_summaries(len(place.frames.values))
+
+    def read(self, rows: NDArray[np.intp]) -> None:
+        """Read the frames `rows`, ascending. Raises IrregularError."""
+        if not len(rows):
+            return
+        self._shown = None
+        memory, frames, summaries = self._place.kernel.memory, self._place.frames, self.summaries
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            words = self._buffer[: len(batch)]
+            readable = memory.read_frames(frames.values[batch], words)
+            if not readable.all():
+                summaries.holds[batch[~readable]] = Holds.UNREADABLE
+                batch, words = batch[readable], words[readable]
+            free = self._summarizer.summarize(words, self._address[batch], batch, summaries)
+            if len(free.row):
+                self._free.append(free)
+        mixed = rows[summaries.holds[rows] == Holds.MIXED]
+        require((frames.times[mixed] == 1).all())
+
+    def unread(self, pages: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the frames behind `pages`, bool[p], that were not read yet, as rows, ascending."""
+        chosen = np.zeros(len(self.summaries.holds), np.bool_)
+        chosen[self._place.frames.row[pages]] = True
+        return np.flatnonzero(chosen & (self.summaries.holds == Holds.UNREAD))
+
+    def shown(self) -> _Shown:
+        """Tell of each vmemmap page what was read of it. Raises IrregularError."""
+        if self._shown is None:
+            self._shown = _show(self._place, self.summaries)
+        return self._shown
+
+    def free(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return the pfn of each free block read so far, ascending, and its order.
+
+        Raises IrregularError if one of them is in a frame that is mapped more than once.
+        """
+        if not self._free:
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
+        row = np.concatenate([free.row for free in self._free])
+        at = np.concatenate([free.place for free in self._free])
+        order = np.concatenate([free.order for free in self._free])
+        require((self._place.frames.times[row] == 1).all())
+        pfn = self._place.pfn[self._place.frames.first[row]] + at.astype(np.uint64)
+        sort = np.argsort(pfn)
+        return pfn[sort], np.minimum(order[sort], np.uint64(MAX_FREE_ORDER))
+
+
+class _Cover(NamedTuple):
+    """What the first wave tells of vmemmap pages beyond those it read.
+
+    `owner` intp[p]: the vmemmap page that begins the compound page which covers one, or -1.
+    `free` bool[p]: in a free block.
+    """
+
+    owner: NDArray[np.intp]
+    free: NDArray[np.bool_]
+
+
+class _Shown(NamedTuple):
+    """What each of p vmemmap pages shows that was read.
+
+    `holds` uint8[p], a Holds; `word` uint64[p], the compound word of its tails; `target` uint64[p],
+    the pfn to which TAILS and HEAD lead, else UNKNOWN_HEAD. `real` bool[p]: a HEAD that begins a
+    compound page, and is no fake head.
+    """
+
+    holds: NDArray[np.uint8]
+    word: NDArray[np.uint64]
+    target: NDArray[np.uint64]
+    real: NDArray[np.bool_]
+
+
+def _no_cover(place: _Place) -> _Cover:
+    return _Cover(np.full(len(place.pfn), -1, np.intp), np.zeros(len(place.pfn), np.bool_))
+
+
+def _show(place: _Place, summaries: Summaries) -> _Shown:
+    """Tell of each vmemmap page what the frame behind it holds, and means there."""
+    kernel = place.kernel
+    row = place.frames.row
+    holds = np.append(summaries.holds, np.uint8(Holds.UNREAD))[row]
+    holds[~place.wanted] = Holds.UNREAD
+    word = np.append(summaries.word, np.uint64(0))[row]
+    leads = (holds == Holds.TAILS) | (holds == Holds.HEAD)
+    encoding, head = decode(
+        word[leads], place.address[leads], kernel.page, (kernel.vmemmap, kernel.vmemmap_end)
+    )
+    require(not (encoding == Encoding.UNDECODABLE).any())
+    target = np.full(len(row), UNKNOWN_HEAD, np.uint64)
+    target[leads] = head
+    return _Shown(holds, word, target, (holds == Holds.HEAD) & (target == place.pfn))
+
+
+def _infer(place: _Place, frames: _Frames) -> _Cover:
+    """Tell what the first wave shows to be covered."""
+    shown, (free, free_order) = frames.shown(), frames.free()
+    order = np.append(frames.summaries.order, np.uint8(0))[place.frames.row].astype(np.intp)
+    begins = np.flatnonzero(shown.real & (order >= LEAD_ORDER) & (order <= MAX_FREE_ORDER))
+    length = np.left_shift(1, order[begins]) // place.per
+    large = free_order >= LEAD_ORDER
+    free_begins = (free[large] - np.uint64(place.first_pfn)).astype(np.intp)
+    free_length = np.left_shift(1, free_order[large].astype(np.intp)) // place.per
+    require(not (free_begins % place.per).any())
+    free_begins //= place.per
+
+    for start, size in ((begins, length), (free_begins, free_length)):
+        require(not (start % size).any())  # naturally aligned, so it ends in this chunk, too
+    begin, end = np.concatenate([begins, free_begins]), np.concatenate([length, free_length])
+    begin, end = np.sort(begin), np.sort(begin + end)
+    require((begin[1:] >= end[:-1]).all())  # so none overlaps with another
+    cover = _no_cover(place)
+    cover.owner[_each(begins, length)] = np.repeat(begins, length)
+    cover.free[_each(free_begins, free_length)] = True
+    return cover
+
+
+def _each(start: NDArray[np.intp], size: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return all numbers from each `start` on, `size` of them."""
+    end = np.cumsum(size)
+    first: NDArray[np.intp] = np.repeat(start - (end - size), size)
+    return first + np.arange(len(first))
+
+
+def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
+    """Put together what the chunk comes to."""
+    shown, summaries = frames.shown(), frames.summaries
+    _require_heads(place, shown)
+    _require_masks(place, summaries, shown)
+    _require_whole(place, summaries, shown)
+    _require_covered(place, shown, cover)
+    hugepages = _hugepages(place, summaries, shown, cover)
+    classes, encodings = _count(place, summaries, shown, cover)
+    offline = int((place.known & ~place.online).sum()) * place.per
+    classes[PageClass.SINGLE] += offline
+    classes[PageClass.HOLE] = CHUNK_PAGES - classes.sum()
+    return Part(
+        classes=classes,
+        encodings=encodings,
+        offline=offline,
+        inferred=int((place.wanted & (shown.holds == Holds.UNREAD)).sum()) * place.per,
+        hugepages=hugepages,
+        mappings=map_of(place.mapped, place.frames, place.first_pfn, place.kernel.page.size),
+        oddities=no_oddities(),
+        backing=backing_of(place.frames, place.pfn, *frames.free()),
+    )
+
+
+def _require_heads(place: _Place, shown: _Shown) -> None:
+    """Require that each tail leads to a head that could be read, or might be one."""
+    leading = np.flatnonzero((shown.target != UNKNOWN_HEAD) & ~shown.real)
+    local = shown.target[leading] - np.uint64(place.first_pfn)
+    require((local < np.uint64(CHUNK_PAGES)).all())  # what is before the chunk wraps around
+    require(not (local % np.uint64(place.per)).any())
+    head = (local // np.uint64(place.per)).astype(np.intp)
+    unreadable = shown.holds[head] == Holds.UNREADABLE
+    require((shown.real[head] | unreadable).all())
+    require(((shown.word[leading] == shown.word[head]) | unreadable).all())
+
+
+def _require_masks(place: _Place, summaries: Summaries, shown: _Shown) -> None:
+    """Require that masks tell the order of the head, and that none of them makes a fake head."""
+    page = place.kernel.page
+    heads = np.flatnonzero((shown.holds == Holds.HEAD) & (shown.word >= lowest_mask(page)))
+    require(shown.real[heads].all())
+    order = summaries.order[place.frames.row[heads]]
+    require(np.array_equal(shown.word[heads], mask_word(page, order)))
+
+
+def _require_whole(place: _Place, summaries: Summaries, shown: _Shown) -> None:
+    """Require that what leads to a head is as much as its order says, and all online is mapped."""
+    mapped = place.mapped
+    require((mapped.present | mapped.unknown | ~place.online).all())
+    begins = np.flatnonzero(shown.real)
+    order = summaries.order[place.frames.row[begins]].astype(np.intp)
+    require((order <= MAX_FREE_ORDER).all())
+    length = np.left_shift(1, order) // place.per
+    ends = begins + length
+    require((length > 0).all() and (ends <= len(place.pfn)).all())
+    require((begins[1:] >= ends[:-1]).all())
+    target = np.full(len(place.pfn), UNKNOWN_HEAD, np.uint64)
+    target[_each(begins, length)] = np.repeat(place.pfn[begins], length)
+    was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
+    owned = was_read & (target != UNKNOWN_HEAD)
+    require(np.array_equal(shown.target[owned], target[owned]))
+    # What else leads somewhere leads to a head that could not be read.
+    others = np.flatnonzero(was_read & ~owned & (shown.target != UNKNOWN_HEAD))
+    head = (shown.target[others] - np.uint64(place.first_pfn)).astype(np.intp) // place.per
+    require((shown.holds[head] == Holds.UNREADABLE).all())
+
+
+def _require_covered(place: _Place, shown: _Shown, cover: _Cover) -> None:
+    """Require that what was read is what was inferred."""
+    was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
+    owned = np.flatnonzero(was_read & (cover.owner >= 0))
+    require(np.array_equal(shown.target[owned], place.pfn[cover.owner[owned]]))
+    require((shown.holds[was_read & cover.free] == Holds.SINGLES).all())
+
+
+def _hugepages(place: _Place, summaries: Summaries, shown: _Shown, cover: _Cover) -> Hugepages:
+    """Return the hugetlb pages of the chunk, all of whose struct pages must be theirs."""
+    kernel, row = place.kernel, place.frames.row
+    marked = np.flatnonzero(shown.real)
+    marked = marked[summaries.hugetlb[row[marked]]]
+    order = summaries.order[row[marked]]
+    parts = []
+    for size in orders(kernel):
+        first = marked[order == size]
+        count = max(1, (1 << size) // place.per)
+        require(not (first % count).any())
+        each = first[:, None] + np.arange(count)
+        lost = ~place.wanted[each] | (shown.holds[each] == Holds.UNREADABLE)
+        mine = shown.target[each] == place.pfn[first][:, None]
+        require((lost | mine | (cover.owner[each] == first[:, None])).all())
+        heads = Heads(place.pfn[first], summaries.flags[row[first]], summaries.private[row[first]])
+        is_mask = shown.word[first] >= lowest_mask(kernel.page)
+        encoding = np.where(is_mask, Encoding.MASK, Encoding.POINTER)
+        parts.append(regular_hugepages(kernel, place.mapped, each, ~lost, heads, size, encoding))
+    found = join(parts)
+    require(len(found) == len(marked))
+    return found.where(np.argsort(found.pfn))
+
+
+def _count(
+    place: _Place, summaries: Summaries, shown: _Shown, cover: _Cover
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the struct pages of online sections by class, and tails by encoding."""
+    per, holds = place.per, shown.holds
+    unread = place.wanted & (holds == Holds.UNREAD)
+    owned = np.flatnonzero(unread & (cover.owner >= 0))
+    mixed = np.flatnonzero(holds == Holds.MIXED)
+    row = place.frames.row[mixed]
+    singles = int((holds == Holds.SINGLES).sum() + (unread & cover.free).sum()) * per
+    heads, fakes = int(shown.real.sum()), int(((holds == Holds.HEAD) & ~shown.real).sum())
+    unknown = place.known & place.online & place.mapped.unknown
+
+    tails = np.where(holds == Holds.TAILS, per, np.where(holds == Holds.HEAD, per - 1, 0))
+    tails[mixed] = summaries.tails[row]
+    tails[owned] = per
+    word = shown.word.copy()
+    word[owned] = shown.word[cover.owner[owned]]
+    masks = int(tails[word >= lowest_mask(place.kernel.page)].sum())
+    mixed_heads = int(summaries.heads[row].sum())
+
+    classes = np.zeros(len(PageClass), np.int64)
+    classes[PageClass.HEAD] = heads + mixed_heads
+    classes[PageClass.FAKE_HEAD] = fakes
+    classes[PageClass.TAIL] = tails.sum()
+    classes[PageClass.SINGLE] = singles + len(mixed) * per - mixed_heads - int(tails[mixed].sum())
+    classes[PageClass.UNREADABLE] = int(((holds == Holds.UNREADABLE) | unknown).sum()) * per
+    encodings = np.zeros(len(Encoding), np.int64)
+    encodings[Encoding.MASK] = masks
+    encodings[Encoding.POINTER] = classes[PageClass.TAIL] - masks
+    return classes, encodings

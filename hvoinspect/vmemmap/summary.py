@@ -1,0 +1,270 @@
+"""What whole frames of struct pages hold, in a few numbers each.
+
+Most of a vmemmap is regular: all single pages, all tails of one head, or small compound pages that
+each lie in one frame. Whether a frame is regular can be told with few passes over its words, and
+then these numbers are all that need be kept of it. What is not regular is told as such, and looked
+at page by page elsewhere (`chunks.py`).
+
+Only for struct pages of which a whole number, and a power of two, fills a frame.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.target.layout import VMEMMAP_PAGE, HugetlbMark, PageField, StructPage
+from hvoinspect.target.memory import WORDS
+from hvoinspect.vmemmap.pages import lowest_mask, mask_word
+
+_BYTE_SWAP = 7 if sys.byteorder == "big" else 0
+"""Of a byte's place in a word, where words are native and not as in the kernel's memory."""
+
+
+class Holds(IntEnum):
+    """What a frame holds."""
+
+    UNREAD = 0
+    UNREADABLE = 1
+    SINGLES = 2
+    TAILS = 3
+    """All tails, of one compound word."""
+    HEAD = 4
+    """A struct page that reads as a head, then all tails of one compound word: the beginning of a
+    compound page, or (up to 7.0) the same frame again, as a fake head."""
+    MIXED = 5
+    """Small compound pages, each whole, and single pages."""
+
+
+class IrregularError(Exception):
+    """Struct pages are not regular: not an error of the kernel's, nor of the program's."""
+
+
+def require(regular: bool | np.bool_) -> None:
+    """Raise IrregularError unless `regular`."""
+    if not regular:
+        raise IrregularError
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """What each of f frames holds.
+
+    `holds` uint8[f]: a Holds. `word` uint64[f]: the compound word of its tails; of MIXED, that of
+    one tail, all being of one encoding. `heads`, `tails`, int16[f]: how many of each MIXED has.
+    Of HEAD: `flags` and `private`, uint64[f], and `order` uint8[f], of the head; `hugetlb` bool[f],
+    whether it bears the mark of hugetlb pages.
+    """
+
+    holds: NDArray[np.uint8]
+    word: NDArray[np.uint64]
+    heads: NDArray[np.int16]
+    tails: NDArray[np.int16]
+    flags: NDArray[np.uint64]
+    private: NDArray[np.uint64]
+    order: NDArray[np.uint8]
+    hugetlb: NDArray[np.bool_]
+
+
+class FreeBlocks(NamedTuple):
+    """Struct pages marked as the first of a free block, b of them.
+
+    `row` intp[b]: the frame; `place` intp[b]: which of its struct pages; `order` uint64[b].
+    """
+
+    row: NDArray[np.intp]
+    place: NDArray[np.intp]
+    order: NDArray[np.uint64]
+
+
+def no_summaries(count: int) -> Summaries:
+    """Return the summaries of `count` frames, none of which was read yet."""
+    return Summaries(
+        *(np.zeros(count, dtype) for dtype in ("u1", "u8", "i2", "i2", "u8", "u8", "u1", np.bool_))
+    )
+
+
+class Summarizer:
+    """Summarizes frames of struct pages as `page` says they are."""
+
+    def __init__(self, page: StructPage) -> None:
+        self._page = page
+        self.per_frame = VMEMMAP_PAGE // page.size
+
+    def summarize(
+        self,
+        words: NDArray[np.uint64],
+        address: NDArray[np.uint64],
+        rows: NDArray[np.intp],
+        into: Summaries,
+    ) -> FreeBlocks:
+        """Summarize the frames `words`, uint64[f, 512], as the `rows` of `into`, intp[f].
+
+        `address` uint64[f]: where each is mapped first. Returns the free blocks that begin in them,
+        with `row` as in `rows`. Raises IrregularError.
+        """
+        page, per = self._page, self.per_frame
+        bit = page.head_bit.bit_length() - 1
+        tail = _byte(words, page.size, page.compound, per)
+        tail &= 1
+        head = _byte(words, page.size, page.flags + bit // 8, per)
+        head &= 1 << bit % 8
+        either = np.bitwise_or.reduce((tail | head).view(np.uint64), axis=1) != 0
+        holds = np.full(len(words), Holds.SINGLES, np.uint8)
+        busy = np.flatnonzero(either)
+        if len(busy):
+            some = _Busy(words, busy, tail[busy] != 0, head[busy] != 0, address[busy])
+            holds[busy] = self._busy(some, rows[busy], into)
+        into.holds[rows] = holds
+        return self._free(words, rows, tail | head)
+
+    def _busy(self, some: _Busy, rows: NDArray[np.intp], into: Summaries) -> NDArray[np.uint8]:
+        """Summarize frames that have tails or heads; return what they hold."""
+        require(not (some.tail & some.head).any())
+        word = _word(some.words, self._page.compound, self._page.size)[some.at]
+        first = word[:, 1]
+        alike = (word[:, 1:] == first[:, None]).all(axis=1) & some.tail[:, 1]
+        tails = alike & (word[:, 0] == first)
+        heads = alike & some.head[:, 0]
+        into.word[rows] = first
+        holds = np.where(tails, Holds.TAILS, Holds.HEAD).astype(np.uint8)
+
+        at = some.at[heads]
+        self._note_heads(some.words, at, rows[heads], into)
+        mixed = np.flatnonzero(~(tails | heads))
+        if len(mixed):
+            holds[mixed] = Holds.MIXED
+            self._mixed(some, mixed, word[mixed], rows[mixed], into)
+        return holds
+
+    def _note_heads(
+        self,
+        words: NDArray[np.uint64],
+        at: NDArray[np.intp],
+        rows: NDArray[np.intp],
+        into: Summaries,
+    ) -> None:
+        page = self._page
+        first = np.zeros(len(at), np.intp)
+        into.flags[rows] = words[at, page.flags // 8]
+        into.private[rows] = words[at, page.private // 8]
+        into.order[rows] = self._value(words, at, first, page.order).astype(np.uint8)
+        if page.hugetlb is not None:
+            into.hugetlb[rows] = self._marked(words, at, first, page.hugetlb)
+
+    def _mixed(
+        self,
+        some: _Busy,
+        mixed: NDArray[np.intp],
+        word: NDArray[np.uint64],
+        rows: NDArray[np.intp],
+        into: Summaries,
+    ) -> None:
+        """Summarize frames of small compound pages, `word` uint64[m, per frame] of each.
+
+        Regular is: each head has the tails that its order says, each with the word that names this
+        head and this order, and nothing else is a tail.
+        """
+        page, tail = self._page, some.tail[mixed]
+        head = np.flatnonzero(some.head[mixed])
+        row, place = np.divmod(head, self.per_frame)
+        require(len(head) > 0 and (place < self.per_frame - 1).all())
+        at = some.at[mixed][row]
+        order = self._value(some.words, at, place, page.order)
+        require((order > 0).all() and (order < np.uint64(self.per_frame.bit_length())).all())
+        length = np.left_shift(1, order.astype(np.intp))
+        require(not (place & (length - 1)).any())
+        # Heads that are inside of another one's pages are no tails, as they would have to be.
+        change = np.zeros(tail.size + 1, np.int8)
+        change[head + 1] += 1
+        change[head + length] -= 1
+        require(np.array_equal(np.cumsum(change[:-1], dtype=np.int8), tail.ravel().view(np.int8)))
+
+        named = word.ravel()[head + 1]
+        is_mask = named >= lowest_mask(page)
+        require(is_mask.any() == is_mask.all())
+        right = mask_word(page, order)
+        if not is_mask.any():
+            right = some.address[mixed][row] + (place * page.size).astype(np.uint64) | np.uint64(1)
+        require(np.array_equal(named, right))
+        goes_on = (word[:, 1:] == word[:, :-1]) | ~tail[:, 1:] | ~tail[:, :-1]
+        require(goes_on.all())
+        if page.hugetlb is not None:
+            require(not self._marked(some.words, at, place, page.hugetlb).any())
+        into.word[rows] = named[0]
+        into.heads[rows] = np.bincount(row, minlength=len(mixed))
+        into.tails[rows] = tail.sum(axis=1)
+
+    def _free(
+        self, words: NDArray[np.uint64], rows: NDArray[np.intp], taken: NDArray[np.uint8]
+    ) -> FreeBlocks:
+        page = self._page
+        mark = page.buddy
+        if mark is None:
+            none = np.zeros(0, np.intp)
+            return FreeBlocks(none, none, np.zeros(0, np.uint64))
+        offset, shift = mark.where.offset + mark.bits.shift // 8, mark.bits.shift % 8
+        if mark.bits.mask == 0xFF and shift == 0:
+            marked = _byte(words, page.size, offset, self.per_frame) == mark.value
+        else:
+            word = _word(words, mark.where.offset & ~7, page.size)
+            low = np.uint64(8 * (mark.where.offset & 7) + mark.bits.shift)
+            marked = word >> low & np.uint64(mark.bits.mask) == np.uint64(mark.value)
+        place = np.flatnonzero(marked)
+        place = place[taken.ravel()[place] == 0]
+        at, place = np.divmod(place, self.per_frame)
+        order = words[at, place * (page.size // 8) + page.private // 8]
+        return FreeBlocks(rows[at], place, order)
+
+    def _value(
+        self,
+        words: NDArray[np.uint64],
+        at: NDArray[np.intp],
+        place: NDArray[np.intp],
+        where: PageField,
+    ) -> NDArray[np.uint64]:
+        """Return `where` of the compound pages whose heads are at `place` of the frames `at`."""
+        position = (place + where.index) * self._page.size + where.offset
+        word = words[at, np.minimum(position // 8, WORDS - 1)]
+        value = word >> np.uint64(8 * (where.offset & 7))
+        return value & np.uint64((1 << (8 * where.size)) - 1) if where.size < 8 else value
+
+    def _marked(
+        self,
+        words: NDArray[np.uint64],
+        at: NDArray[np.intp],
+        place: NDArray[np.intp],
+        mark: HugetlbMark,
+    ) -> NDArray[np.bool_]:
+        value = self._value(words, at, place, mark.where) >> np.uint64(mark.bits.shift)
+        marked: NDArray[np.bool_] = (value & np.uint64(mark.bits.mask)) == np.uint64(mark.value)
+        return marked
+
+
+class _Busy(NamedTuple):
+    """Frames with heads or tails among `words`: `at` which; the rest of each of them.
+
+    `tail`, `head`, bool[b, per frame]; `address` uint64[b].
+    """
+
+    words: NDArray[np.uint64]
+    at: NDArray[np.intp]
+    tail: NDArray[np.bool_]
+    head: NDArray[np.bool_]
+    address: NDArray[np.uint64]
+
+
+def _byte(words: NDArray[np.uint64], size: int, offset: int, per: int) -> NDArray[np.uint8]:
+    """Return the byte at `offset` of each struct page, uint8[f, per], a copy."""
+    each = words.view(np.uint8).reshape(-1, size)[:, offset ^ _BYTE_SWAP]
+    return each.copy().reshape(-1, per)
+
+
+def _word(words: NDArray[np.uint64], offset: int, size: int) -> NDArray[np.uint64]:
+    """Return the word at `offset` of each struct page, uint64[f, per], a view."""
+    return words[:, offset // 8 :: size // 8]

@@ -1,0 +1,129 @@
+"""The tables of every part are made, of machines so small that their figures mean nothing."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from bench import cli, dump, live, startup, terabyte
+from bench.cli import PARTS
+from lab.errors import LabError
+from tests.bench.test_tables import TABLE
+from tests.bigmachine.dump import write_dump
+from tests.bigmachine.makeup import Makeup
+from tests.madeup import Tail
+
+NUMPY = "import numpy"
+
+
+def quiet(_text: str) -> None:
+    """Say nothing."""
+
+
+def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "COMMANDS", {"nothing": ("-c", "pass"), "NumPy": ("-c", NUMPY)})
+    (table,) = startup.startup(1)
+    rows = {row["what"]: row for row in table.as_json()["rows"]}
+    assert len(rows) == 4
+    assert all(row["least"] > 0 for row in rows.values())
+    assert (rows["nothing"]["imports"], rows["NumPy"]["imports"]) == ("none", "numpy")
+
+
+def test_terabyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(gib: int, tail: Tail) -> Makeup:
+        return Makeup(tail, gigantic=gib - 1, huge=0, ordinary=1, slab=0, free=0)
+
+    monkeypatch.setattr(Makeup, "usual", small)
+    (table,) = terabyte.terabyte(1, 1, tmp_path, [2], quiet)
+    rows = table.as_json()["rows"]
+    assert {row["machine"] for row in rows} == {"2 GiB, pointers", "2 GiB, masks"}
+    assert {row["struct_pages"] for row in rows} == {2 << 18}
+    assert all(20e6 < row["peak_bytes"] < 2e9 for row in rows)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scan_that_finds_something_else_is_no_measurement() -> None:
+    makeup = Makeup.usual(64, "mask")
+    terabyte.check(makeup, makeup.expected())
+    wrong = deepcopy(makeup.expected())
+    wrong["pages"]["head"] += 1
+    with pytest.raises(LabError, match="wrong in pages"):
+        terabyte.check(makeup, wrong)
+
+
+def test_elf_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dump, "SAMPLE", 50)
+    write_dump(Makeup(gigantic=1, huge=0, ordinary=1, slab=0, free=0), tmp_path / "dump")
+    drgn, bound = dump.beside_elf(tmp_path / "dump", "ELF", 1, 1, quiet)
+    assert (drgn[2], bound[2]) == ("drgn's objects", "bound: reading")
+    assert drgn[1] == bound[1]  # one scan beside both
+
+
+FOUND: dict[str, Any] = {
+    "pages": {"total": 1000},
+    "coverage": {"struct_pages_read": 10},
+    "findings_count": {"error": 0},
+    "hugetlb": [
+        {"size_bytes": 2 << 20, "optimized": 8192},
+        {"size_bytes": 1 << 30, "optimized": 800},
+    ],
+    "vmemmap": {
+        "frames": 12,
+        "read_only_pages": 8192 * 7 + 800 * 4095,
+        "saved_bytes": (8192 * 7 + 800 * 4095) * 4096,
+    },
+}
+
+
+def test_live() -> None:
+    times = {"default": [1.0], "exhaustive": [8.0], "kpageflags": [12.0]}
+    found = {"release": "7.3.4", "imports": 1.0, "opening": 2.0, "times": times}
+    races, once = live.tables(
+        "Live", [live.Live("7.3", {**found, "default": FOUND, "exhaustive": FOUND})]
+    )
+    assert [(row["ratio"], row["met"]) for row in races.as_json()["rows"]] == [
+        (12.0, True),
+        (1.5, True),
+    ]
+    assert once.as_json()["rows"][0]["read"] == 0.01
+
+
+@pytest.mark.parametrize("key", ["read_only_pages", "saved_bytes"])
+def test_the_large_guests_figures_must_be_what_its_pools_come_to(key: str) -> None:
+    live.check_pools(FOUND)
+    wrong = deepcopy(FOUND)
+    wrong["vmemmap"][key] -= 1
+    with pytest.raises(LabError, match="its pools come to"):
+        live.check_pools(wrong)
+
+
+def test_one_run_is_one_json_object_and_goes_into_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "performance.md"
+    path.write_text("".join(f"<!-- {part}: begin -->\n<!-- {part}: end -->\n" for part in PARTS))
+    monkeypatch.setattr(cli, "DOCUMENT", path)
+    monkeypatch.setattr(startup, "startup", lambda repeats: [TABLE])
+    monkeypatch.setattr(live, "guests", lambda repeats, jobs, say: [TABLE, TABLE])
+    arguments = ["startup", "live", "--repeats=2", "--json", "--write", f"--folder={tmp_path}"]
+    done = CliRunner().invoke(cli.bench, arguments)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert {part: len(tables) for part, tables in result["parts"].items()} == {
+        "startup": 1,
+        "live": 2,
+    }
+    assert (result["repeats"], result["machine"]["processors"] >= 1) == (2, True)
+    text = path.read_text(encoding="utf-8")
+    assert text.count("| scan | 12.3 M/s |") == 3
+    assert f"`scripts/bench live --jobs {result['jobs']} --repeats 2`, on " in text
+
+
+@pytest.mark.parametrize("arguments", [["--size=20"], ["no-part"], ["--jobs=0"]])
+def test_usage(arguments: list[str]) -> None:
+    assert CliRunner().invoke(cli.bench, arguments).exit_code == 2
