@@ -115,6 +115,7 @@ class Machine(ByRanges):
                 node=Bits(54, 0x3FF),
                 zone=Bits(51, 0x7),
                 mapping=MAPPING,
+                mapcount=PAGE_TYPE,
                 buddy=HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_BUDDY),
             ),
             paging=Paging(ARENA + (self.root << 12), self.levels, self.encryption_mask),
@@ -359,6 +360,7 @@ class Machine(ByRanges):
             self.frames[frame, 0::each] = flags >> 51 << 51
             self.frames[frame, COMPOUND // 8 :: each] = np.uint64(word)
             self.frames[frame, MAPPING // 8 :: each] = np.uint64(TAIL_MAPPING)
+            self.frames[frame, PAGE_TYPE // 8 :: each] = np.uint64(0xFFFF_FFFF)
         return self.shared[key]
 
     def _remap(self, address: int, pages: int, frame: int, flags: int) -> None:

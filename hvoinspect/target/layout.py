@@ -74,6 +74,8 @@ class StructPage:
     zone: Bits
     mapping: int | None = None
     """Where `page.mapping` is, poisoned in tails; None if not known."""
+    mapcount: int | None = None
+    """Where `page._mapcount` is, 4 bytes, -1 in tails; likewise."""
     buddy: HugetlbMark | None = None
     """How the first page of a free block is marked, whose order is in `private`; likewise."""
 

@@ -25,8 +25,9 @@ def vm_event(prog: Program, name: str) -> int | None:
         mask = prog.read(prog.symbol("__cpu_possible_mask").address, -(-cpus // 64) * 8)
         possible = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")[:cpus]
         offset = np.frombuffer(prog.read(offsets, 8 * cpus), "<u8")
-        return sum(
+        counts: list[int] = [
             prog.read_u64((place + int(offset[cpu])) % (1 << 64))
             for cpu in np.flatnonzero(possible).tolist()
-        )
+        ]
+        return sum(counts)
     return None

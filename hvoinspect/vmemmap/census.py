@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from hvoinspect.target.layout import Counters, Kernel
 from hvoinspect.vmemmap.backing import all_backing
-from hvoinspect.vmemmap.chunks import chunk_starts
+from hvoinspect.vmemmap.chunks import Window, chunk_starts
 from hvoinspect.vmemmap.hugepages import join
 from hvoinspect.vmemmap.jobs import looks
-from hvoinspect.vmemmap.look import Window, look_at, look_closely
+from hvoinspect.vmemmap.look import look_at, look_closely
+from hvoinspect.vmemmap.oddities import join_oddities
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import Directory
 from hvoinspect.vmemmap.part import Part
-from hvoinspect.vmemmap.rules import Evidence, LostTails
+from hvoinspect.vmemmap.rules import Evidence
 from hvoinspect.vmemmap.savings import sum_of
 
 Progress = Callable[[int, int], None]
@@ -69,10 +68,7 @@ class Census:
             kernel=kernel,
             hugepages=join([part.hugepages for part in read]),
             mappings=sum_of([part.mappings for part in read]),
-            lost=LostTails(
-                np.concatenate([part.lost.pfn for part in read]),
-                np.concatenate([part.lost.to for part in read]),
-            ),
+            oddities=join_oddities([part.oddities for part in read]),
             backing=all_backing([part.backing for part in read]),
             tail_frames=kernel.tail_frames(),
             first_pfn=int(kernel.sections.numbers[0]) * kernel.sections.pages,

@@ -22,6 +22,10 @@ CHUNK_PAGES = 1 << 20
 """Struct pages of one chunk: 4 GiB of memory, 64 MiB of vmemmap."""
 
 
+Window = tuple[int, int]
+"""A range of pfns: the first, and the one after the last."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """One chunk: n struct pages in p vmemmap pages.

@@ -18,8 +18,9 @@ import numpy as np
 
 from hvoinspect.target.layout import VMEMMAP_PAGE
 from hvoinspect.vmemmap.census import Census
+from hvoinspect.vmemmap.chunks import Window
 from hvoinspect.vmemmap.hugepages import Hugepages
-from hvoinspect.vmemmap.look import Window, close_span
+from hvoinspect.vmemmap.look import close_span
 from hvoinspect.vmemmap.rules import Finding, Rule, judge
 
 REREADS = 3
@@ -67,7 +68,8 @@ def _held_closely(
     hugepages = census.evidence().hugepages
     together: dict[tuple[int, ...], set[Window]] = defaultdict(set)
     for finding in findings:
-        windows = {_window(census, hugepages, pfn) for pfn in (finding.pfn, *finding.also)}
+        windows = {_around(census, hugepages, finding.pfn, finding.pfn + 1)}
+        windows |= {_around(census, hugepages, *window) for window in finding.also}
         together[tuple(sorted({start // span for start, _ in windows}))] |= windows
     found: set[Finding] = set()
     for windows in together.values():
@@ -75,15 +77,19 @@ def _held_closely(
     return found
 
 
-def _window(census: Census, hugepages: Hugepages, pfn: int) -> Window:
-    """Return the hugepage that has `pfn`, else the struct pages on the same vmemmap page."""
-    at = int(np.searchsorted(hugepages.pfn, np.uint64(pfn), "right")) - 1
-    if at >= 0:
-        first, count = int(hugepages.pfn[at]), 1 << int(hugepages.order[at])
-        if pfn < first + count:
-            return first, first + count
+def _around(census: Census, hugepages: Hugepages, first: int, end: int) -> Window:
+    """Return the struct pages from `first` to before `end`, and all that belong to them.
+
+    That is the hugepages that have some of them, else the rest of their vmemmap pages.
+    """
     each = max(1, VMEMMAP_PAGE // census.kernel.page.size)
-    return pfn // each * each, (pfn // each + 1) * each
+    low, high = first // each * each, -(-end // each) * each
+    at = np.searchsorted(hugepages.pfn, np.array([first, end - 1], np.uint64), "right") - 1
+    for i in at[at >= 0].tolist():
+        start, count = int(hugepages.pfn[i]), 1 << int(hugepages.order[i])
+        if start < end and first < start + count:
+            low, high = min(low, start), max(high, start + count)
+    return low, high
 
 
 def _held_as_a_whole(

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, map_chunk
+from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, Window, map_chunk
 from hvoinspect.vmemmap.detail import detailed_look
 from hvoinspect.vmemmap.hugepages import orders
 from hvoinspect.vmemmap.pagetable import Directory, walk_directory
@@ -17,9 +17,6 @@ from hvoinspect.vmemmap.quick import can_be_quick, quick_look
 
 ATTEMPTS = 4
 """How often something is looked at whose mapping changes meanwhile."""
-
-Window = tuple[int, int]
-"""A range of pfns: the first, and the one after the last."""
 
 
 def look_at(kernel: Kernel, directory: Directory, first_pfn: int, *, exhaustive: bool) -> Part:
@@ -39,7 +36,7 @@ def look_at(kernel: Kernel, directory: Directory, first_pfn: int, *, exhaustive:
 
 
 def look_closely(kernel: Kernel, windows: Sequence[Window]) -> Iterator[Part]:
-    """Look at `windows` alone, and read all of them: what is around them is as holes.
+    """Look at `windows` alone, and read all of them: of what is around them nothing is known.
 
     So what is read was read within the shortest time, one moment of a machine that moves.
     """
@@ -79,7 +76,7 @@ def _look(kernel: Kernel, mapped: MappedPages, first_pfn: int, *, exhaustive: bo
 
 
 def _map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> MappedPages:
-    """Walk the page tables of `windows` and leave out all that is around them."""
+    """Walk the page tables of `windows`; all that is around them is `unknown`."""
     size, first = kernel.page.size, whole[0]
     chosen = np.zeros((whole[1] - first) * size // VMEMMAP_PAGE, np.bool_)
     for start, end in windows:
@@ -87,7 +84,13 @@ def _map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> Ma
         chosen[low // VMEMMAP_PAGE : -(-high // VMEMMAP_PAGE)] = True
     around = min(start for start, _ in windows), max(end for _, end in windows)
     mapped = _map_now(kernel, whole, around)
-    return MappedPages(*(np.where(chosen, column, column.dtype.type(0)) for column in mapped))
+    return MappedPages(
+        frame=np.where(chosen, mapped.frame, np.uint64(0)),
+        present=mapped.present & chosen,
+        writable=mapped.writable & chosen,
+        split=mapped.split & chosen,
+        unknown=mapped.unknown | ~chosen,
+    )
 
 
 def _map_now(kernel: Kernel, whole: Window, part: Window) -> MappedPages:

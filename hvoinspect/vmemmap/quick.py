@@ -31,6 +31,7 @@ from hvoinspect.vmemmap.hugepages import (
     orders,
     regular_hugepages,
 )
+from hvoinspect.vmemmap.oddities import no_oddities
 from hvoinspect.vmemmap.pages import (
     UNKNOWN_HEAD,
     Encoding,
@@ -40,7 +41,6 @@ from hvoinspect.vmemmap.pages import (
     mask_word,
 )
 from hvoinspect.vmemmap.part import Part
-from hvoinspect.vmemmap.rules import LostTails
 from hvoinspect.vmemmap.savings import map_of
 from hvoinspect.vmemmap.summary import (
     FreeBlocks,
@@ -279,13 +279,13 @@ def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
     shown, summaries = frames.shown(), frames.summaries
     _require_heads(place, shown)
     _require_masks(place, summaries, shown)
+    _require_whole(place, summaries, shown)
     _require_covered(place, shown, cover)
     hugepages = _hugepages(place, summaries, shown, cover)
     classes, encodings = _count(place, summaries, shown, cover)
     offline = int((place.known & ~place.online).sum()) * place.per
     classes[PageClass.SINGLE] += offline
     classes[PageClass.HOLE] = len(place.pfn) * place.per - classes.sum()
-    none = np.zeros(0, np.uint64)
     return Part(
         classes=classes,
         encodings=encodings,
@@ -293,7 +293,7 @@ def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
         inferred=int((place.wanted & (shown.holds == Holds.UNREAD)).sum()) * place.per,
         hugepages=hugepages,
         mappings=map_of(place.mapped, place.frames, place.first_pfn, place.kernel.page.size),
-        lost=LostTails(none, none),
+        oddities=no_oddities(),
         backing=backing_of(place.frames, place.pfn, *frames.free()),
     )
 
@@ -318,6 +318,28 @@ def _require_masks(place: _Place, summaries: Summaries, shown: _Shown) -> None:
     require(shown.real[heads].all())
     order = summaries.order[place.frames.row[heads]]
     require(np.array_equal(shown.word[heads], mask_word(page, order)))
+
+
+def _require_whole(place: _Place, summaries: Summaries, shown: _Shown) -> None:
+    """Require that what leads to a head is as much as its order says, and all online is mapped."""
+    mapped = place.mapped
+    require((mapped.present | mapped.unknown | ~place.online).all())
+    begins = np.flatnonzero(shown.real)
+    order = summaries.order[place.frames.row[begins]].astype(np.intp)
+    require((order <= MAX_FREE_ORDER).all())
+    length = np.left_shift(1, order) // place.per
+    ends = begins + length
+    require((length > 0).all() and (ends <= len(place.pfn)).all())
+    require((begins[1:] >= ends[:-1]).all())
+    target = np.full(len(place.pfn), UNKNOWN_HEAD, np.uint64)
+    target[_each(begins, length)] = np.repeat(place.pfn[begins], length)
+    was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
+    owned = was_read & (target != UNKNOWN_HEAD)
+    require(np.array_equal(shown.target[owned], target[owned]))
+    # What else leads somewhere leads to a head that could not be read.
+    others = np.flatnonzero(was_read & ~owned & (shown.target != UNKNOWN_HEAD))
+    head = (shown.target[others] - np.uint64(place.first_pfn)).astype(np.intp) // place.per
+    require((shown.holds[head] == Holds.UNREADABLE).all())
 
 
 def _require_covered(place: _Place, shown: _Shown, cover: _Cover) -> None:
