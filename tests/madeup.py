@@ -227,9 +227,8 @@ class Machine(ByRanges):
     ) -> None:
         """A hugetlb page, optimized if `hvo`."""
         self.compound(pfn, order)
-        word = self.word(pfn, PAGE_TYPE)
-        assert word is not None
-        self.set_word(pfn, PAGE_TYPE, word & ~0xFFFF_FFFF | PGTY_HUGETLB << 24 | 0xFFFFFF)
+        references = 0 if free else 1  # those in the pool are frozen
+        self.set_word(pfn, PAGE_TYPE, references << 32 | PGTY_HUGETLB << 24 | 0xFFFFFF)
         self.set_word(pfn, PRIVATE, FREED if free else 0)
         pool = (order, (self.word(pfn, 0) or 0) >> 54)
         self.total[pool] = self.total.get(pool, 0) + 1

@@ -72,6 +72,7 @@ def told(result: Scan) -> dict[str, Any]:
         "offline": result.offline,
         "hugepages": Counter(result.hugepages.order.tolist()),
         "optimized": int(result.hugepages.remapped.sum()),
+        "unstable": dict(result.unstable),
         "findings": [asdict(finding) for finding in result.findings],
     }
 
