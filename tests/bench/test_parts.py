@@ -94,6 +94,13 @@ def test_live() -> None:
     assert once.as_json()["rows"][0]["read"] == 0.01
 
 
+def test_a_part_of_kpageflags_stands_for_all_of_it() -> None:
+    one = {"seconds": [2.0], "processor": [2.0]}
+    found = {"times": dict.fromkeys(("default", "exhaustive", "kpageflags"), one)}
+    row = live.Live("7.3", {**found, "exhaustive": FOUND}, every=16).races[0]
+    assert row[4] == 16.0
+
+
 @pytest.mark.parametrize("key", ["read_only_pages", "saved_bytes"])
 def test_the_large_guests_figures_must_be_what_its_pools_come_to(key: str) -> None:
     live.check_pools(FOUND)
