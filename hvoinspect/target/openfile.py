@@ -44,14 +44,12 @@ class OpenFile:
     ) -> NDArray[np.bool_]:
         """Read the frame at each of `offsets`, int64[n], into a row of `words`; none at -1.
 
-        `words`: uint64[n, 512], C-contiguous. Returns which could be read, bool[n]; the others are
-        zeros. An error in the midst of a run costs the frames that it is about, and a file that
-        ends those behind its end.
+        `words`: uint64[n, 512], C-contiguous. Returns which could be read, bool[n]; the rows of the
+        others hold anything. An error in the midst of a run costs the frames that it is about, and
+        a file that ends those behind its end.
         """
         readable = np.zeros(len(offsets), np.bool_)
         there = np.flatnonzero(offsets >= 0)
-        if len(there) < len(offsets):
-            words[:] = 0
         if not len(there):
             return readable
         # Rows and offsets that follow each other are read at once, right into their place.
@@ -85,7 +83,6 @@ class OpenFile:
             done, failed = self._fill(int(offsets[low]), view)
             readable[low : low + done // FRAME] = True
             low += done // FRAME
-            words[low:high] = 0
             if failed and high - low > 1:
                 middle = (low + high) // 2
                 todo += [(middle, high), (low, middle)]

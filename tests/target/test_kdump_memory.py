@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +212,57 @@ def test_a_bitmap_of_a_machine_that_cannot_be_takes_no_memory(path: Path) -> Non
     path.write_bytes(dump)
     with pytest.raises(ValueError, match="does not fit"):
         memory_in(path)
+
+
+FAR = {**PAGES, (257 << 15) + 3: (CONTENTS[2], 1), (600 << 15) + 3: (CONTENTS[3], 4)}
+"""Pages so far apart that the bitmap is counted in three pieces."""
+FAR_DUMP = kdump(FAR)
+real_preadv = os.preadv
+
+
+@given(st.sets(st.integers(1, 12)), st.sampled_from([0, 8, 4096, None]))
+def test_whichever_reads_fail_what_is_read_is_right(
+    path: Path, failing: set[int], most: int | None
+) -> None:
+    """A piece of the bitmap that cannot be counted hides what is behind it, and shifts nothing."""
+    calls = 0
+
+    def preadv(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls in failing:
+            if most is None:
+                raise OSError(errno.EIO, "")
+            return real_preadv(descriptor, [buffers[0][:most]], offset) if most else 0
+        return real_preadv(descriptor, buffers, offset)
+
+    if not path.exists() or path.stat().st_size != len(FAR_DUMP):
+        path.write_bytes(FAR_DUMP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "preadv", preadv)
+        try:
+            memory = memory_in(path)
+        except ValueError:
+            return
+        words, readable = frames_of(memory, sorted(FAR))
+    for row, pfn in enumerate(sorted(FAR)):
+        assert words[row].tobytes() == (FAR[pfn][0] if readable[row] else bytes(FRAME))
+    assert failing or readable.all()
+
+
+def test_a_bitmap_that_fails_in_the_midst_hides_what_is_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(FAR_DUMP)
+    calls = 0
+
+    def preadv(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # after two headers, the second of three pieces
+            raise OSError(errno.EIO, "")
+        return real_preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    readable = frames_of(memory_in(path), sorted(FAR))[1]
+    assert readable.tolist() == [pfn < 256 << 15 for pfn in sorted(FAR)]

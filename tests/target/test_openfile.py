@@ -30,12 +30,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> OpenFile:
 
 
 def read(file: OpenFile, offsets: list[int]) -> list[bool]:
-    """Which frames could be read; those are right, and all others zeros."""
+    """Which frames could be read; those are right."""
     words = np.full((len(offsets), 512), 0x5A5A, np.uint64)
     readable = file.read_frames(np.array(offsets, np.int64), words)
     for row, offset in enumerate(offsets):
-        expected = CONTENT[offset : offset + FRAME] if readable[row] else bytes(FRAME)
-        assert words[row].tobytes() == expected
+        if readable[row]:
+            assert words[row].tobytes() == CONTENT[offset : offset + FRAME]
     found: list[bool] = readable.tolist()
     return found
 
