@@ -20,6 +20,9 @@ from hvoinspect.cli.main import BROKEN_PIPE, INTERRUPTED, main
 from hvoinspect.cli.main import hvoinspect as group
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
 
+HEAVY = {"numpy", "drgn", "_drgn", "rich", "scipy", "capstone"}
+WORDS = {"COMP_WORDS": "hvoinspect scan --de", "COMP_CWORD": "2"}
+
 
 def told(stderr: str) -> tuple[str, str]:
     """The two lines of an error: why, and what to do."""
@@ -64,21 +67,38 @@ class TestHelp:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"hvoinspect, version {hvoinspect.__version__}\n"
 
-    @pytest.mark.parametrize("option", ["--help", "--version"])
-    def test_what_needs_no_kernel_waits_for_no_import(self, option: str) -> None:
+    @pytest.mark.parametrize(
+        ("arguments", "variables"),
+        [
+            (["--help"], {}),
+            (["--version"], {}),
+            (["scan", "--help"], {}),
+            (["hotpath", "compare", "--help"], {}),
+            ([], {"_HVOINSPECT_COMPLETE": "bash_source"}),
+            ([], {"_HVOINSPECT_COMPLETE": "bash_complete", **WORDS}),
+        ],
+        ids=["help", "version", "a command's", "a deep command's", "completion", "words"],
+    )
+    def test_what_needs_no_kernel_waits_for_no_import(
+        self, arguments: list[str], variables: dict[str, str]
+    ) -> None:
         script = (
             "import sys\n"
             "from hvoinspect.cli.main import main\n"
-            "try: main([sys.argv[1]])\n"
+            "try: main(sys.argv[1:])\n"
             "except SystemExit as end: assert end.code == 0, end.code\n"
             "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
         )
         done = subprocess.run(
-            [sys.executable, "-c", script, option], capture_output=True, text=True, check=True
+            [sys.executable, "-c", script, *arguments],
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         loaded = set(done.stdout.splitlines()[-1].split())
         assert "click" in loaded
-        assert loaded.isdisjoint({"numpy", "drgn", "_drgn", "rich"})
+        assert loaded.isdisjoint(HEAVY)
 
     def test_words_for_the_shell(self, run: Run) -> None:
         done = run(_HVOINSPECT_COMPLETE="bash_complete", COMP_WORDS="hvoinspect sc", COMP_CWORD="1")
