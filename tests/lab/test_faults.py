@@ -7,18 +7,34 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
 from lab.guest import Completed, Guest
+from lab.machine import Config
 from tests.lab.test_qemu import both
-from tests.lab.test_scan import ON, PROJECT, SCAN, Seen, look, seen
+from tests.lab.test_scan import ON, PROJECT, SCAN
 from tests.test_faults import WRITES, hvoinspect, run
-
-__all__ = ["look", "seen"]
 
 some_kernels = pytest.mark.parametrize("guest", [ON[1], ON[-1]], indirect=True, ids=str)
 STRACE = ["strace", "-f", "-qqq", "-o", "/tmp/log"]
+
+
+Whole = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def scans() -> dict[Config, Whole]:
+    return {}
+
+
+@pytest.fixture
+def whole(guest: Guest, scans: dict[Config, Whole]) -> Whole:
+    """A scan of the guest in which nothing fails, once a session."""
+    if guest.config not in scans:
+        scans[guest.config] = json.loads(guest.run([*SCAN, "--json"], cwd=PROJECT).stdout)
+    return scans[guest.config]
 
 
 def injected(guest: Guest, call: str, fault: str) -> tuple[Completed, bool]:
@@ -33,26 +49,28 @@ BULK = ["error=EIO:when=3", "error=EFAULT:when=12+9", "error=ENOMEM:when=20+", "
 
 @some_kernels
 @pytest.mark.parametrize("fault", BULK)
-def test_bulk_reads(guest: Guest, seen: Seen, fault: str) -> None:
+def test_bulk_reads(guest: Guest, whole: Whole, fault: str) -> None:
     done, was = injected(guest, "preadv2", fault)
     assert was
     assert done.stderr == ""
     found = json.loads(done.stdout)
-    pages, whole = found["pages"], seen.scan["pages"]
+    pages, all_pages = found["pages"], whole["pages"]
     assert done.returncode == (4 if pages["unreadable"] else 0)
-    assert pages["total"] == whole["total"]
+    assert pages["total"] == all_pages["total"]
     # Nothing is taken for zeros: what is not seen is of no other class, and damages nothing.
-    assert pages["fake_head"] <= whole["fake_head"]
-    assert pages["single"] <= whole["single"] + pages["total"] // 50  # a live kernel's come and go
-    assert {f["rule"] for f in found["findings"]} <= {f["rule"] for f in seen.scan["findings"]}
-    for pool, all_ in zip(found["hugetlb"], seen.scan["hugetlb"], strict=False):
+    assert pages["fake_head"] <= all_pages["fake_head"]
+    assert (
+        pages["single"] <= all_pages["single"] + pages["total"] // 50
+    )  # a live kernel's come and go
+    assert {f["rule"] for f in found["findings"]} <= {f["rule"] for f in whole["findings"]}
+    for pool, all_ in zip(found["hugetlb"], whole["hugetlb"], strict=False):
         if not pages["unreadable"]:
             assert pool == all_
 
 
 @some_kernels
 @pytest.mark.parametrize("error", ["EPERM", "EACCES", "EIO"])
-def test_opening_it(guest: Guest, seen: Seen, error: str) -> None:
+def test_opening_it(guest: Guest, error: str) -> None:
     """Its own view takes its place, or drgn's way to it, or two lines."""
     for when in ("1", "2", "1+"):
         done, was = injected(guest, "openat", f"error={error}:when={when}")
@@ -66,7 +84,7 @@ def test_opening_it(guest: Guest, seen: Seen, error: str) -> None:
 
 
 @some_kernels
-def test_what_else_is_read_of_it(guest: Guest, seen: Seen) -> None:
+def test_what_else_is_read_of_it(guest: Guest) -> None:
     for call, when in (("pread64", "1"), ("pread64", "4+"), ("read", "1"), ("read", "2+")):
         done, _ = injected(guest, call, f"error=EIO:when={when}")
         assert "Traceback" not in done.stderr
@@ -80,9 +98,7 @@ def test_what_else_is_read_of_it(guest: Guest, seen: Seen) -> None:
 @pytest.mark.parametrize(
     "words", [["scan"], ["page", "pfn:0x1000"], ["capture", "-o", "/tmp/x.hvo"]]
 )
-def test_it_is_opened_for_reading_only_and_never_written(
-    guest: Guest, seen: Seen, words: list[str]
-) -> None:
+def test_it_is_opened_for_reading_only_and_never_written(guest: Guest, words: list[str]) -> None:
     traced = ["-y", "-P", "/proc/kcore", "-e", f"trace=open,openat,openat2,mmap,{WRITES}"]
     guest.run([*STRACE, *traced, *hvoinspect(*words)], cwd=PROJECT, timeout=300)
     lines = guest.run("cat /tmp/log; rm -f /tmp/x.hvo").stdout.splitlines()
@@ -92,7 +108,7 @@ def test_it_is_opened_for_reading_only_and_never_written(
 
 
 @both
-def test_a_qemu_guest_is_read_and_not_written(guest: Guest, tmp_path_factory: object) -> None:
+def test_a_qemu_guest_is_read_and_not_written(guest: Guest) -> None:
     """By process_vm_readv; whatever is said to QEMU only asks."""
     log = guest.work / "strace.log"
     calls = f"trace=open,openat,openat2,process_vm_readv,{WRITES},sendto,sendmsg"
