@@ -18,6 +18,9 @@ from hvoinspect.target.memory import FRAME, runs
 
 MAX_OFFSET = 1 << 62
 """Beyond any file's end, and sums with it still fit 63 bits."""
+MAX_FAILED = 1000
+"""Reads of a file that may fail before runs with an error are given up whole. Each can take seconds
+on a failing disk, and where nothing can be read there would be two for every frame."""
 
 
 class OpenFile:
@@ -26,6 +29,7 @@ class OpenFile:
     def __init__(self, path: Path) -> None:
         """Open `path`. Raises OSError."""
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        self._failed = 0
         weakref.finalize(self, os.close, self.descriptor)
 
     @property
@@ -45,8 +49,8 @@ class OpenFile:
         """Read the frame at each of `offsets`, int64[n], into a row of `words`; none at -1.
 
         `words`: uint64[n, 512], C-contiguous. Returns which could be read, bool[n]; the rows of the
-        others hold anything. An error in the midst of a run costs the frames that it is about, and
-        a file that ends those behind its end.
+        others hold anything. An error in the midst of a run costs the frames that it is about (all
+        behind it once MAX_FAILED reads have failed), and a file that ends those behind its end.
         """
         readable = np.zeros(len(offsets), np.bool_)
         there = np.flatnonzero(offsets >= 0)
@@ -83,7 +87,7 @@ class OpenFile:
             done, failed = self._fill(int(offsets[low]), view)
             readable[low : low + done // FRAME] = True
             low += done // FRAME
-            if failed and high - low > 1:
+            if failed and high - low > 1 and self._failed < MAX_FAILED:
                 middle = (low + high) // 2
                 todo += [(middle, high), (low, middle)]
 
@@ -95,5 +99,6 @@ class OpenFile:
                 done += more
                 offset += more
         except OSError:
+            self._failed += 1
             return done, True
         return done, False

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvoinspect.target.memory import FRAME, RUN
-from hvoinspect.target.openfile import OpenFile
+from hvoinspect.target.openfile import MAX_FAILED, OpenFile
 
 FRAMES = 9
 CONTENT = random.Random(1).randbytes(FRAMES * FRAME)
@@ -84,8 +84,26 @@ def test_an_error_costs_the_frames_it_is_about(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "preadv", preadv)
-        readable = read(file, [frame * FRAME for frame in range(FRAMES)])
+        readable = read(OpenFile(file.path), [frame * FRAME for frame in range(FRAMES)])
     assert readable == [frame not in bad for frame in range(FRAMES)]
+
+
+def test_a_file_of_which_nothing_can_be_read_is_given_up(
+    file: OpenFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk can take seconds for each read that fails."""
+    calls = 0
+
+    def preadv(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    again = OpenFile(file.path)
+    for _ in range(MAX_FAILED):
+        assert not any(read(again, [frame * FRAME for frame in range(FRAMES)]))
+    assert calls < 2 * MAX_FAILED + 2 * FRAMES
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
