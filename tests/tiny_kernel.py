@@ -200,7 +200,8 @@ class TinyKernel:
         names = bytearray()
         for name, letter, _ in symbols:
             text = (letter + name).encode()
-            names += bytes([len(text)]) + text
+            size = len(text)
+            names += bytes([size & 0x7F | 0x80, size >> 7] if size > 0x7F else [size]) + text
         tokens = b"".join(bytes([max(token & 127, 1)]) + b"\0" for token in range(256))
         tables = {
             "kallsyms_num_syms": struct.pack("<I", len(symbols)),

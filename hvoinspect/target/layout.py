@@ -76,6 +76,8 @@ class StructPage:
     """Where `page.mapping` is, poisoned in tails; None if not known."""
     mapcount: int | None = None
     """Where `page._mapcount` is, 4 bytes, -1 in tails; likewise."""
+    refcount: int | None = None
+    """Where `page._refcount` is, 0 while the page is in nobody's hands; None if not known."""
     buddy: HugetlbMark | None = None
     """How the first page of a free block is marked, whose order is in `private`; likewise."""
 
@@ -190,6 +192,8 @@ class Kernel:
     """Fact -> where it came from, as "vmcoreinfo" or "btf"."""
     counters: Callable[[], Counters] = Counters
     """Reads the kernel's own counts anew."""
+    sections_now: Callable[[], Sections] | None = None
+    """Reads the present sections anew: memory is taken out of a live kernel. None if they stay."""
     direct_map: int | None = None
     """Where all physical memory is mapped one to one (`page_offset_base`); None if not known."""
 

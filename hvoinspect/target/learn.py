@@ -79,6 +79,7 @@ def learn(
             tail_frames=lambda: _tail_frames(prog, facts, kernel),
             counters=lambda: _counters(prog, kernel.hstates),
             origins=facts.origins,
+            sections_now=lambda: learn_sections(prog, facts, memory, paging)[1],
             direct_map=_direct_map(prog),
         )
     except FaultError as error:

@@ -39,6 +39,7 @@ def learn_page_layout(facts: Facts) -> StructPage:
         zone=zone,
         mapping=facts.offset("page", "mapping"),
         mapcount=facts.offset("page", "_mapcount"),
+        refcount=facts.offset("page", "_refcount"),
         buddy=_type_mark(facts, "PAGE_BUDDY_MAPCOUNT_VALUE", "PGTY_buddy"),
     )
     words = ((flags, "flags"), (compound, field), (private, "private"))

@@ -64,9 +64,11 @@ class Census:
 
     def _evidence(self, read: list[Part]) -> Evidence:
         kernel = self.kernel
+        hugepages = join([part.hugepages for part in read])
         return Evidence(
             kernel=kernel,
-            hugepages=join([part.hugepages for part in read]),
+            hugepages=hugepages.where(~hugepages.changing),
+            changing=hugepages.where(hugepages.changing),
             mappings=sum_of([part.mappings for part in read]),
             oddities=join_oddities([part.oddities for part in read]),
             backing=all_backing([part.backing for part in read]),

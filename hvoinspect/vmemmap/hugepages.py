@@ -19,7 +19,8 @@ class Hugepages:
     """One record a hugetlb page, h of them, ascending by pfn.
 
     What the head says: `pfn` uint64, `order` uint8, `node` and `zone` uint16 (from its flags),
-    `free` bool, `flagged` bool (HPG_vmemmap_optimized).
+    `free` bool (HPG_freed), `frozen` bool (its reference count is 0), `flagged` bool
+    (HPG_vmemmap_optimized).
 
     What the page tables show of its N vmemmap pages: `vmemmap_pages` int64, N; `unknown` int64,
     how many of them are not mapped or not readable; `split` bool, all mapped by 4 KiB entries;
@@ -48,6 +49,7 @@ class Hugepages:
     node: NDArray[np.uint16]
     zone: NDArray[np.uint16]
     free: NDArray[np.bool_]
+    frozen: NDArray[np.bool_]
     flagged: NDArray[np.bool_]
     vmemmap_pages: NDArray[np.int64]
     unknown: NDArray[np.int64]
@@ -76,6 +78,16 @@ class Hugepages:
 
     def __len__(self) -> int:
         return len(self.pfn)
+
+    @property
+    def changing(self) -> NDArray[np.bool_]:
+        """bool[h]: frozen, and not in the pool: the kernel is making or dissolving it just now.
+
+        It may be so for long: a pool that grows by many pages is allocated, then optimized, before
+        any of it is counted (mm/hugetlb.c, `prep_and_add_allocated_folios()`, since 6.8), and one
+        that shrinks is counted no more before it is restored (`__remove_hugetlb_folio()`).
+        """
+        return np.asarray(self.frozen & ~self.free)
 
     @property
     def remapped(self) -> NDArray[np.bool_]:
@@ -138,11 +150,12 @@ def find_hugepages(kernel: Kernel, chunk: Chunk) -> Hugepages:
 
 
 class Heads(NamedTuple):
-    """What heads say, h of them: `pfn`, `flags` and `private`, uint64[h]."""
+    """What heads say, h of them: `pfn`, `flags` and `private`, uint64[h]; `frozen` bool[h]."""
 
     pfn: NDArray[np.uint64]
     flags: NDArray[np.uint64]
     private: NDArray[np.uint64]
+    frozen: NDArray[np.bool_]
 
 
 def regular_hugepages(
@@ -200,8 +213,11 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
     each = np.arange(count)
     flags = chunk.values(pfn, PageField(0, page.flags, 8))
     private = chunk.values(pfn, PageField(0, page.private, 8))
+    frozen = np.zeros(count, np.bool_)
+    if page.refcount is not None:
+        frozen = chunk.values(pfn, PageField(0, page.refcount, 4)) == 0
     return Hugepages(
-        **_told(kernel, Heads(pfn, flags, private), order),
+        **_told(kernel, Heads(pfn, flags, private, frozen), order),
         **behind,
         lost_tails=lost.sum(axis=1),
         lost_pfn=pfn + first_in_row(lost).astype(np.uint64),
@@ -224,6 +240,7 @@ def _told(kernel: Kernel, heads: Heads, order: int) -> dict[str, NDArray[Any]]:
         "node": _bits(heads.flags, page.node.shift, page.node.mask),
         "zone": _bits(heads.flags, page.zone.shift, page.zone.mask),
         "free": (heads.private & np.uint64(page.hugetlb_free or 0)) != 0,
+        "frozen": heads.frozen,
         "flagged": (heads.private & np.uint64(page.hugetlb_optimized or 0)) != 0,
     }
 

@@ -36,10 +36,8 @@ def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
     All kernels: `nr_huge_pages_node` and `free_huge_pages_node` of struct hstate against the heads
     found, and those with HPG_freed. Told only where all of the vmemmap could be read, and nothing
     is marked as a hugetlb page that is none; of a live kernel only where no hugepage was allocated
-    meanwhile, and nothing of its free ones, which every fault changes. A warning, because a
-    hugepage that is on its way out is not counted any more but looks like one until its vmemmap is
-    restored (mm/hugetlb.c,
-    `__remove_hugetlb_folio()`).
+    meanwhile, and nothing of its free ones, which every fault changes. Those that the
+    kernel is making or dissolving are not counted, by neither. A warning: the kernel can live on.
     """
     live = evidence.kernel.live
     for hstate in _pools(evidence):
@@ -66,10 +64,13 @@ def static_key_counts_optimized(evidence: Evidence) -> Iterator[Breach]:
     `hugetlb_optimize_vmemmap_key`, raised by one with each hugepage that is optimized and lowered
     when it is restored (mm/hugetlb_vmemmap.c), gone with da3e2d1ca43d (7.1). Told only where all of
     the vmemmap could be read and the pools' counters agree: else hugepages may have gone unseen.
-    Where flag and page tables differ, which another rule tells, either count will do.
+    Nothing is told while a hugepage is made or dissolved. Where flag and page tables differ, which
+    another rule tells, either count will do.
     """
     counters, pages = evidence.counters, evidence.hugepages
     if counters is None or counters.optimized_key is None or not _all_counted(evidence):
+        return
+    if len(evidence.changing):
         return
     if next(pool_counters_agree(evidence), None) is not None:
         return

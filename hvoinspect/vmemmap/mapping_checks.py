@@ -21,9 +21,18 @@ def online_memory_mapped(evidence: Evidence) -> Iterator[Breach]:
     All kernels. The kernel looks at any of them at any time, and maps them a section at a time
     (mm/sparse.c, `sparse_init_nid()`, `sparse_add_section()`). HVO replaces the frames behind
     struct pages, but leaves no address without one (mm/hugetlb_vmemmap.c,
-    `vmemmap_remap_range()`). Nothing is said where a page table could not be read.
+    `vmemmap_remap_range()`). Nothing is said where a page table could not be read, and of memory
+    that was taken out of a live kernel meanwhile.
     """
-    for pfn, count, _, _, _ in evidence.oddities.of(Oddity.HOLE):
+    holes = list(evidence.oddities.of(Oddity.HOLE))
+    now = evidence.kernel.sections
+    if holes and evidence.kernel.live and evidence.kernel.sections_now is not None:
+        now = evidence.kernel.sections_now()
+    online = now.numbers[now.online]
+    for pfn, count, _, _, _ in holes:
+        first, last = pfn // now.pages, (pfn + count - 1) // now.pages
+        if not ((online >= first) & (online <= last)).any():
+            continue
         yield Breach(
             pfn,
             "all struct pages of online memory mapped",

@@ -365,7 +365,10 @@ def _hugepages(place: _Place, summaries: Summaries, shown: _Shown, cover: _Cover
         lost = ~place.wanted[each] | (shown.holds[each] == Holds.UNREADABLE)
         mine = shown.target[each] == place.pfn[first][:, None]
         require((lost | mine | (cover.owner[each] == first[:, None])).all())
-        heads = Heads(place.pfn[first], summaries.flags[row[first]], summaries.private[row[first]])
+        at = row[first]
+        heads = Heads(
+            place.pfn[first], summaries.flags[at], summaries.private[at], summaries.frozen[at]
+        )
         is_mask = shown.word[first] >= lowest_mask(kernel.page)
         encoding = np.where(is_mask, Encoding.MASK, Encoding.POINTER)
         parts.append(regular_hugepages(kernel, place.mapped, each, ~lost, heads, size, encoding))

@@ -42,7 +42,10 @@ class Finding:
 class Evidence:
     """All that was read of a machine, for rules to judge.
 
-    `first_pfn`: of the first present section, where what concerns the machine as a whole is found.
+    `changing`: the hugepages that the kernel is making or dissolving just now. They are in nobody's
+    hands, are not counted, and nothing need hold of them yet, or any more; `hugepages` are all
+    others. `first_pfn`: of the first present section, where what concerns the machine as a whole is
+    found.
     `masks`: whether any tail's word is a mask. `whole`: every struct page was read. `counters`:
     the kernel's own counts, None where they changed while the rest was read, and hugepages may have
     come and gone, so that they cannot be held against it.
@@ -50,6 +53,7 @@ class Evidence:
 
     kernel: Kernel
     hugepages: Hugepages
+    changing: Hugepages
     mappings: Mappings
     oddities: Oddities
     backing: Backing

@@ -11,12 +11,12 @@ from drgn import BadDataError
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.drgn_memory import DrgnMemory
+from hvoinspect.target.kallsyms import MAX_SYMBOLS
 from hvoinspect.target.layout import DebugInfo
 from hvoinspect.target.open import Opened, learn_opened
-from hvoinspect.target.symbols import MAX_SYMBOLS
 from tests.fuzz.damage import Damage, damage_a_kernel, example
 from tests.fuzz.harness import Fuzzer, promised
-from tests.tiny_kernel import DIRECT, KALLSYMS, TABLES
+from tests.tiny_kernel import DIRECT, IMAGE, KALLSYMS, PAGES, TABLES
 
 DEBUG_INFO: tuple[DebugInfo, ...] = ("vmcoreinfo", "btf")
 
@@ -48,6 +48,22 @@ def symbols(count: int) -> bytes:
     return damage.pack()
 
 
+def long_tokens() -> bytes:
+    """Make a kernel each byte of whose symbols' names stands for 64 KiB."""
+    damage, made = Damage(), example(shared_tails=False)
+    places = {
+        name: int(made.vmcoreinfo[f"SYMBOL(kallsyms_{name})"], 16) - IMAGE
+        for name in ("token_table", "token_index", "names")
+    }
+    damage.put(KALLSYMS, 8192, size=4)
+    damage.vmcoreinfo["SYMBOL(kallsyms_token_table)"] = f"{IMAGE + PAGES:x}"
+    damage.vmcoreinfo["SYMBOL(kallsyms_names)"] = f"{IMAGE + PAGES + (1 << 20):x}"
+    damage.put(places["token_index"], *[0] * 64)
+    damage.put(PAGES, *[0x6161616161616161] * 8191)
+    damage.put(PAGES + (1 << 20), *([0x7F] + [0] * 15) * 8192)
+    return damage.pack()
+
+
 def one_table() -> bytes:
     """Make a kernel whose top page table is all the page tables there are."""
     damage = Damage()
@@ -67,6 +83,7 @@ FUZZER = Fuzzer(
     check,
     cases=400,
     known={
+        "names of symbols that come to gigabytes": long_tokens,
         "4,000,000 symbols": lambda: symbols(4_000_000),
         "as many symbols as there may be": lambda: symbols(MAX_SYMBOLS),
         "a top page table that is all of them": one_table,

@@ -190,6 +190,7 @@ class Pulled(Machine):
             address_of_map = self.address_of(SECTION_PAGES)
             self.table, index = self._table_for(address_of_map, 1)
             self.frames[self.table, index] = 0
+            self.sections = (0,)
             junk = np.random.default_rng(0).integers(0, 1 << 40, 512, np.uint64)
             self.frames[self.victim] = junk | np.uint64(1)
         return super().read(address, size)
