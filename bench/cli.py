@@ -40,7 +40,12 @@ def main() -> None:
     try:
         bench(prog_name="bench")
     except (LabError, HvoinspectError) as error:
-        click.echo(f"bench: {error.why}\nbench: {error.remedy}", err=True)
+        _say(error.why)
+        _say(error.remedy)
+        sys.exit(EXIT_CANNOT_RUN)
+    except OSError as error:
+        _say(f"a dump cannot be made or read: {error}")
+        _say("give a --folder that may be written, on a file system with 10 GB of room")
         sys.exit(EXIT_CANNOT_RUN)
 
 

@@ -51,21 +51,21 @@ def clock() -> tuple[float, float]:
 
 
 def in_turns(
-    ways: Mapping[str, Callable[[], Any]], repeats: int, *, warm: bool = True
+    ways: Mapping[str, Callable[[], Any]], repeats: int
 ) -> tuple[dict[str, Times], dict[str, Any]]:
     """Run each of `ways` in turn, `repeats` times; return their times and what each returned last.
 
-    With `warm`, once more before that, which does not count.
+    Once more before that, to warm up, which does not count.
     """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     last: dict[str, Any] = {}
-    for turn in range(repeats + warm):
+    for turn in range(repeats + 1):
         for name, way in ways.items():
             gc.collect()
             begun, begun_processor = clock()
             last[name] = way()
             ended, ended_processor = clock()
-            if turn >= warm:
+            if turn:
                 taken[name].append((ended - begun, ended_processor - begun_processor))
     times = {name: Times(*zip(*pairs, strict=True)) for name, pairs in taken.items()}
     return times, last

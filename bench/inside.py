@@ -1,10 +1,10 @@
 """Runs in the kernel that is measured: its live scan, beside a reader of its /proc/kpageflags.
 
-    python -m bench.inside --repeats 5 --jobs 1 [--at-once] [--every 16]
+    python -m bench.inside --repeats 5 --jobs 1 [--every 16]
 
 Prints one JSON object: seconds of importing and opening, once each, and of the scans and the
-reader, in turns in this one process; and what they found. With --at-once no round warms up; with
---every 16 the reader reads a sixteenth of the file.
+reader, in turns in this one process; and what they found. With --every 16 the reader reads a
+sixteenth of the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, required=True)
     parser.add_argument("--jobs", type=int, required=True)
-    parser.add_argument("--at-once", action="store_true")
     parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
     begun = time.perf_counter()
@@ -47,7 +46,7 @@ def main() -> None:
         **scans,
         "kpageflags": functools.partial(count_kpageflags, options.every),
     }
-    times, last = in_turns(ways, options.repeats, warm=not options.at_once)
+    times, last = in_turns(ways, options.repeats)
     found: dict[str, Any] = {
         "release": kernel.identity.release,
         "imports": _IMPORTED,

@@ -32,7 +32,7 @@ LARGE = Config(
 )
 """As much as an emulated processor can address: 40 bits, holes included."""
 EVERY = 16
-"""Of its kpageflags one read in so many is done, and once only: it would take an hour."""
+"""Of its kpageflags one read in so many is done: all of it would take an hour."""
 _ONCE = (
     Column("kernel", "kernel", Kind.TEXT),
     Column("struct_pages", "struct pages", Kind.COUNT),
@@ -138,7 +138,7 @@ def _measure(
     with boot(config, timeout=SECONDS) as guest:
         say("scanning it from inside, beside its /proc/kpageflags")
         done = guest.run(
-            [*INSIDE, *options, *(["--at-once"] if every > 1 else [])],
+            [*INSIDE, *options],
             cwd=PROJECT,
             env={"PYTHONPATH": str(PROJECT)},
             timeout=SECONDS,

@@ -135,3 +135,24 @@ def test_one_run_is_one_json_object_and_goes_into_the_document(
 @pytest.mark.parametrize("arguments", [["--size=20"], ["no-part"], ["--jobs=0"]])
 def test_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli.bench, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LabError("it hangs", "wait"), OSError(28, "No space left on device")],
+    ids=["the lab's", "the system's"],
+)
+def test_an_error_is_two_lines(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(prog_name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "bench", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("bench: ") for line in lines)
+    assert str(error.args[-1]).split(".")[0] in lines[0]
