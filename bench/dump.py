@@ -60,7 +60,7 @@ def beside_elf(
         repeats,
         jobs,
     )
-    whole = Times(tuple(s * total / len(pfns) for s in times["drgn"].seconds))
+    whole = times["drgn"].times(total / len(pfns))
     return [
         race(what, times["scan"], "drgn's objects", whole, total, GOALS["drgn"]),
         race(what, times["scan"], "bound: reading", times["bound"], total, GOALS["elf"]),
@@ -83,6 +83,6 @@ def beside_zlib(
 def _race(
     kernel: Kernel, rivals: dict[str, Callable[[], Any]], repeats: int, jobs: int
 ) -> tuple[dict[str, Times], int]:
-    ways = {"scan": lambda: scan_kernel(kernel, exhaustive=True, jobs=jobs)}
+    ways = {"scan": lambda: scan_kernel(kernel, "exhaustive", jobs)}
     times, last = in_turns(ways | rivals, repeats)
     return times, last["scan"].total

@@ -1,9 +1,10 @@
 """Runs in the kernel that is measured: its live scan, beside a reader of its /proc/kpageflags.
 
-    python -m bench.inside --repeats 5 --jobs 1 [--at-once]
+    python -m bench.inside --repeats 5 --jobs 1 [--at-once] [--every 16]
 
 Prints one JSON object: seconds of importing and opening, once each, and of the scans and the
-reader, in turns in this one process; and what they found. With --at-once no round warms up.
+reader, in turns in this one process; and what they found. With --at-once no round warms up; with
+--every 16 the reader reads a sixteenth of the file.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import functools  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from dataclasses import asdict  # noqa: E402
 from typing import Any  # noqa: E402
 
 from bench.clock import in_turns  # noqa: E402
-from bench.ours import modes, scan_kernel  # noqa: E402
+from bench.ours import MODES, scan_kernel  # noqa: E402
 from bench.rivals import count_kpageflags  # noqa: E402
 from hvoinspect.report.result import Taken, result_of  # noqa: E402
 from hvoinspect.target.open import open_running  # noqa: E402
@@ -35,21 +37,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, required=True)
     parser.add_argument("--jobs", type=int, required=True)
     parser.add_argument("--at-once", action="store_true")
+    parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
     begun = time.perf_counter()
     kernel = open_running()
     opened = time.perf_counter() - begun
-    scans = {
-        mode: functools.partial(scan_kernel, kernel, exhaustive=exhaustive, jobs=options.jobs)
-        for mode, exhaustive in modes().items()
+    scans = {mode: functools.partial(scan_kernel, kernel, mode, options.jobs) for mode in MODES}
+    ways: dict[str, Callable[[], Any]] = {
+        **scans,
+        "kpageflags": functools.partial(count_kpageflags, options.every),
     }
-    ways: dict[str, Callable[[], Any]] = {**scans, "kpageflags": count_kpageflags}
     times, last = in_turns(ways, options.repeats, warm=not options.at_once)
     found: dict[str, Any] = {
         "release": kernel.identity.release,
         "imports": _IMPORTED,
         "opening": opened,
-        "times": {name: one.seconds for name, one in times.items()},
+        "times": {name: asdict(one) for name, one in times.items()},
         "kpageflags": last["kpageflags"],
     }
     for name in scans:

@@ -11,23 +11,21 @@ import mmap
 import multiprocessing
 import os
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import deflate
 import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.dumpfile import PROGRAM_HEADER, PT_LOAD
 from hvoinspect.target.layout import Kernel
+from hvoinspect.target.memory import FRAME, RUN
 from hvoinspect.vmemmap.pagetable import Directory, Maps, map_pages, walk_directory
 
 BLOCKS = 4096
 """How many blocks of 2 MiB are looked at at a time."""
-RUN = 256
-"""Frames of one read: 1 MiB, as a scan reads them."""
-PAGE = 4096
 _STATUS_END = 428
 _ZLIB = 1
 _DESC = np.dtype([("offset", "<u8"), ("size", "<u4"), ("flags", "<u4"), ("page_flags", "<u8")])
@@ -62,11 +60,11 @@ def elf_reader(path: Path, frames: NDArray[np.uint64], jobs: int) -> Callable[[]
     address = frames << np.uint64(12)
     at = np.searchsorted(loads["physical"], address, side="right") - 1
     where = address - loads["physical"][at] + loads["offset"][at]
-    breaks = np.flatnonzero(np.diff(where) != PAGE) + 1
+    breaks = np.flatnonzero(np.diff(where) != FRAME) + 1
     starts = np.concatenate([[0], breaks])
     ends = np.concatenate([breaks, [len(where)]])
     runs = [
-        (int(where[first]), min(RUN, high - first) * PAGE)
+        (int(where[first]), min(RUN, high - first) * FRAME)
         for low, high in zip(starts.tolist(), ends.tolist(), strict=True)
         for first in range(low, high, RUN)
     ]
@@ -90,7 +88,7 @@ def kdump_reader(path: Path, frames: NDArray[np.uint64], jobs: int) -> Callable[
 
 def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(PAGE)
+        return file.read(FRAME)
 
 
 def _in_processes(work: Callable[[list[Any]], int], pieces: list[Any], jobs: int) -> int:
@@ -113,7 +111,7 @@ def _in_processes(work: Callable[[list[Any]], int], pieces: list[Any], jobs: int
 
 
 def _read(path: Path, runs: list[tuple[int, int]]) -> int:
-    place = memoryview(bytearray(RUN * PAGE))
+    place = memoryview(bytearray(RUN * FRAME))
     done = 0
     with path.open("rb", buffering=0) as file:
         descriptor = file.fileno()
@@ -127,5 +125,5 @@ def _unpack(path: Path, pages: list[tuple[int, int, int]]) -> int:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
         for offset, size, flags in pages:
             page = data[offset : offset + size]
-            done += len(zlib.decompress(page, bufsize=PAGE) if flags & _ZLIB else page)
+            done += len(deflate.zlib_decompress(page, FRAME) if flags & _ZLIB else page)
     return done

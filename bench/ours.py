@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from pathlib import Path
-from typing import Any
 
+from hvoinspect.cli.scan import scan as command
 from hvoinspect.target.layout import Kernel
 from hvoinspect.vmemmap.scan import Scan, scan
 
 PROJECT = Path(__file__).resolve().parents[1]
+HVOINSPECT = (sys.executable, "-m", "hvoinspect")
+MODES = {"default": False, "exhaustive": True}
+"""The ways of scanning, and whether each reads all."""
 
 
-def known(**options: Any) -> dict[str, Any]:
-    """Return those of `options` that the scan at hand takes; one without `exhaustive` always is."""
-    return {name: v for name, v in options.items() if name in inspect.signature(scan).parameters}
+def scan_kernel(kernel: Kernel, mode: str, jobs: int | None) -> Scan:
+    """Scan a kernel that is open; without `jobs` in as many processes as the scan itself takes."""
+    return scan(kernel, exhaustive=MODES[mode], jobs=jobs)
 
 
-def modes() -> dict[str, bool]:
-    """Return the ways of scanning there are, by name, and whether each is exhaustive."""
-    return (
-        {"default": False, "exhaustive": True} if known(exhaustive=True) else {"exhaustive": True}
-    )
-
-
-def scan_kernel(kernel: Kernel, *, exhaustive: bool, jobs: int) -> Scan:
-    """Scan a kernel that is open."""
-    return scan(kernel, **known(exhaustive=exhaustive, jobs=jobs))
-
-
-def scan_options(*, exhaustive: bool, jobs: int) -> list[str]:
-    """Return the options of the command line that say the same."""
-    options = known(exhaustive=exhaustive, jobs=jobs)
-    words = ["--exhaustive"] if options.get("exhaustive") else []
-    return words + (["--jobs", str(jobs)] if "jobs" in options else [])
+def scan_command(path: Path, mode: str, jobs: int | None) -> list[str] | None:
+    """Return the command that scans a dump so; None while it has no option that says it."""
+    options = {option.name for option in command.params}
+    words = ["--exhaustive"] if MODES[mode] else []
+    words += ["--jobs", str(jobs)] if jobs and "jobs" in options else []
+    if MODES[mode] and "exhaustive" not in options:
+        return None
+    return [*HVOINSPECT, "scan", "--json", "-c", str(path), *words]

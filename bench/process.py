@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from bench.ours import PROJECT
 from lab.errors import LabError
 
 POLL_SECONDS = 0.005
-HVOINSPECT = (sys.executable, "-m", "hvoinspect")
 
 
 def environment() -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
 import sys
-import time
 
-from bench.clock import Times
+import numpy as np
+
+from bench.clock import Times, in_turns
 from bench.process import environment, run
 from bench.tables import Column, Kind, Table, Value
 
@@ -28,6 +30,7 @@ _COLUMNS = (
     Column("what", "", Kind.TEXT),
     Column("least", "least", Kind.MILLISECONDS),
     Column("median", "median", Kind.MILLISECONDS),
+    Column("processor", "CPU", Kind.MILLISECONDS),
     Column("goal", "goal, at most", Kind.MILLISECONDS),
     Column("met", "met", Kind.MET),
     Column("imports", "of the larger libraries, imports", Kind.TEXT),
@@ -36,34 +39,32 @@ _PHASES = """
 import json, time
 from hvoinspect.target.choice import Target
 from hvoinspect.target.open import learn_opened, open_program
-begun = time.perf_counter()
+begun = time.perf_counter(), time.process_time()
 opened = open_program(Target(demo={demo!r}))
-unpacked = time.perf_counter()
+unpacked = time.perf_counter(), time.process_time()
 learn_opened(opened, None)
-print(json.dumps([unpacked - begun, time.perf_counter() - unpacked]))
+learned = time.perf_counter(), time.process_time()
+print(json.dumps([begun, unpacked, learned]))
 """
 
 
 def startup(repeats: int) -> list[Table]:
     """Measure what comes before a scan, whole processes, and what they import."""
-    phases = [
-        json.loads(run([sys.executable, "-c", _PHASES.format(demo=DEMO)])) for _ in range(repeats)
-    ]
-    unpacking, layout = (Times(tuple(seconds)) for seconds in zip(*phases, strict=True))
+    phases = np.array(
+        [json.loads(run([sys.executable, "-c", _PHASES.format(demo=DEMO)])) for _ in range(repeats)]
+    )
     rows = [
-        _row("unpack the demo", unpacking),
-        _row("BTF, symbols, layout", layout, GOALS["layout"]),
+        _row(what, Times(*map(tuple, (phases[:, at + 1] - phases[:, at]).T.tolist())), goal)
+        for at, (what, goal) in enumerate(
+            {"unpack the demo": None, "BTF, symbols, layout": GOALS["layout"]}.items()
+        )
     ]
     commands = {name: [sys.executable, *arguments] for name, arguments in COMMANDS.items()}
-    taken: dict[str, list[float]] = {name: [] for name in commands}
-    for turn in range(repeats + 1):
-        for name, command in commands.items():
-            seconds = _seconds(command)
-            if turn:  # the first one warms up
-                taken[name].append(seconds)
+    ways = {name: functools.partial(run, command) for name, command in commands.items()}
+    times, _ = in_turns(ways, repeats)
     for name, command in commands.items():
         goal = GOALS["scan --demo"] if "--demo" in command else None
-        rows.append(_row(name, Times(tuple(taken[name])), goal, _imports(command)))
+        rows.append(_row(name, times[name], goal, _imports(command)))
     note = "The first two are parts of the last, in processes of their own, imports apart."
     return [Table("Start-up", _COLUMNS, tuple(rows), (note,))]
 
@@ -75,16 +76,11 @@ def _row(
         what,
         times.least,
         times.median,
+        times.least_processor,
         goal,
         None if goal is None else times.least <= goal,
         imports,
     )
-
-
-def _seconds(command: list[str]) -> float:
-    begun = time.perf_counter()
-    run(command)
-    return time.perf_counter() - begun
 
 
 def _imports(command: list[str]) -> str:

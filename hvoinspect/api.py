@@ -189,8 +189,8 @@ def _dump_note(result: Scan) -> str | None:
     if result.kernel.source.kind != "core" or not lost:
         return None
     return (
-        f"the dump does not hold {lost:,} struct pages: it was filtered (makedumpfile -e leaves "
-        "them out), is incomplete, or was cut short."
+        f"the dump does not hold {lost:,} struct pages, or they cannot be read: it was filtered "
+        "(makedumpfile -e leaves them out), is incomplete, was cut short, or its disk fails."
     )
 
 

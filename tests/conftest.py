@@ -14,6 +14,16 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run of tests/fuzz be longer, or another one."""
+    parser.addoption(
+        "--fuzz-cases", type=int, metavar="N", help="cases of hostile input for each parser"
+    )
+    parser.addoption(
+        "--fuzz-first", type=int, default=0, metavar="N", help="the number of the first case"
+    )
+
+
 @pytest.fixture(scope="session")
 def vmlinux(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made-up kernel with DWARF."""

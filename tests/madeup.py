@@ -92,8 +92,13 @@ class Machine(ByRanges):
         start = address - ARENA - (first << 12)
         return self.frames[first : last + 1].tobytes()[start : start + size]
 
-    def kernel(self) -> Kernel:
+    def present(self) -> Sections:
+        """Its sections, as they are now."""
         numbers = np.array(sorted(self.sections), np.uint64)
+        online = np.array([int(n) not in self.offline for n in numbers], np.bool_)
+        return Sections(SECTION_PAGES, numbers, online)
+
+    def kernel(self) -> Kernel:
         mark = HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_HUGETLB)
         return Kernel(
             source=Source("core", "made-up", ("vmcoreinfo", "btf")),
@@ -115,14 +120,13 @@ class Machine(ByRanges):
                 node=Bits(54, 0x3FF),
                 zone=Bits(51, 0x7),
                 mapping=MAPPING,
+                refcount=REFCOUNT,
+                mapcount=PAGE_TYPE,
                 buddy=HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_BUDDY),
             ),
             paging=Paging(ARENA + (self.root << 12), self.levels, self.encryption_mask),
-            sections=Sections(
-                SECTION_PAGES,
-                numbers,
-                np.array([int(n) not in self.offline for n in numbers], np.bool_),
-            ),
+            sections=self.present(),
+            sections_now=self.present,
             hstates=(Hstate(ORDER_2M), Hstate(ORDER_1G)),
             hvo=Hvo(
                 supported=True,
@@ -358,6 +362,7 @@ class Machine(ByRanges):
             self.frames[frame, 0::each] = flags >> 51 << 51
             self.frames[frame, COMPOUND // 8 :: each] = np.uint64(word)
             self.frames[frame, MAPPING // 8 :: each] = np.uint64(TAIL_MAPPING)
+            self.frames[frame, PAGE_TYPE // 8 :: each] = np.uint64(0xFFFF_FFFF)
         return self.shared[key]
 
     def _remap(self, address: int, pages: int, frame: int, flags: int) -> None:

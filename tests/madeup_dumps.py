@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cramjam
@@ -16,7 +16,7 @@ from lzallright import LZOCompressor
 PAGE = 4096
 DESC = struct.Struct("<QIIQ")
 NOTE = b"OSRELEASE=6.12.0\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=ffffffff80000000\n"
-PACK = {
+PACK: dict[int, Callable[[bytes], bytes]] = {
     0: lambda page: page,
     1: zlib.compress,
     2: lambda page: LZOCompressor().compress(page),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hvoinspect.api import scan_target
-from hvoinspect.target.choice import Target
+from hvoinspect.report.result import Taken, result_of
 from hvoinspect.target.layout import Counters, Hstate
 from hvoinspect.target.open import open_core
+from hvoinspect.vmemmap.scan import scan
 from tests.bigmachine.dump import write_dump
 from tests.bigmachine.makeup import Makeup
 from tests.madeup import TAILS, Tail
@@ -26,12 +27,17 @@ MAKEUPS = {
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("makeup", MAKEUPS.values(), ids=MAKEUPS)
 def test_a_scan_finds_what_was_made(tail: Tail, makeup: Makeup, tmp_path: Path) -> None:
+    """By default, all of it, and in two processes."""
     path = tmp_path / "dump"
     made = replace(makeup, tail=tail)
     write_dump(made, path)
-    result: dict[str, Any] = dict(scan_target(Target(core=path)))
     expected = made.expected()
-    assert {key: result[key] for key in expected} == expected
+    kernel = open_core(path)
+    for exhaustive, jobs in ((False, 1), (False, 2), (True, 1), (True, 2)):
+        taken = Taken(dt.datetime.now(dt.UTC), 0.0)
+        scanned = scan(kernel, exhaustive=exhaustive, jobs=jobs)
+        result: dict[str, Any] = dict(result_of(scanned, taken))
+        assert {key: result[key] for key in expected} == expected
     assert path.stat().st_blocks * 512 < expected["vmemmap"]["frames"] * 4096 + (32 << 20)
 
 

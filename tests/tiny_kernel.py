@@ -157,6 +157,12 @@ class TinyKernel:
         word: int = struct.unpack_from("<Q", self.memory, table + 8 * (index & 511))[0]
         return word & ~0xFFF
 
+    def map_section(self, number: int) -> None:
+        """Map the struct pages of a section, of the first 512, to those of section 0."""
+        upper = self.entry(TABLES, VMEMMAP >> 39)
+        lower = self.entry(upper, VMEMMAP >> 30)
+        self.put(lower + 8 * number, PAGES | 0x83)
+
     def object(self, size: int, data: bytes = b"") -> int:
         """Reserve memory for something without a symbol; return its physical address."""
         place = self.next_variable
@@ -194,7 +200,8 @@ class TinyKernel:
         names = bytearray()
         for name, letter, _ in symbols:
             text = (letter + name).encode()
-            names += bytes([len(text)]) + text
+            size = len(text)
+            names += bytes([size & 0x7F | 0x80, size >> 7] if size > 0x7F else [size]) + text
         tokens = b"".join(bytes([max(token & 127, 1)]) + b"\0" for token in range(256))
         tables = {
             "kallsyms_num_syms": struct.pack("<I", len(symbols)),
@@ -210,14 +217,18 @@ class TinyKernel:
             self.vmcoreinfo.setdefault(f"SYMBOL({name})", f"{IMAGE + place:x}")
             place += (len(table) + 7) & ~7
 
-    def program(self) -> Program:
-        """Return the kernel as drgn sees a dump, nothing registered."""
+    def write(self) -> str:
+        """Write types and symbols to memory; return VMCOREINFO."""
         self.memory[BTF : BTF + len(self.btf)] = self.btf
         self.symbols += [("__start_BTF", "R", IMAGE + BTF)]
         self.symbols += [("__stop_BTF", "R", IMAGE + BTF + len(self.btf))]
         self.write_kallsyms()
+        return "".join(f"{key}={value}\n" for key, value in self.vmcoreinfo.items())
+
+    def program(self) -> Program:
+        """Return the kernel as drgn sees a dump, nothing registered."""
+        text = self.write()
         prog = Program(Platform(Architecture.X86_64))
-        text = "".join(f"{key}={value}\n" for key, value in self.vmcoreinfo.items())
         prog.set_linux_kernel_custom(text, self.live)
         prog.add_memory_segment(0, SIZE, self._read, True)
         return prog
@@ -227,8 +238,7 @@ class TinyKernel:
 
     def core(self) -> bytes:
         """Return the kernel as an ELF core file, as /proc/vmcore has it: one note, its memory."""
-        self.program()
-        text = "".join(f"{key}={value}\n" for key, value in self.vmcoreinfo.items()).encode()
+        text = self.write().encode()
         note = struct.pack("<3I12s", 11, len(text), 0, b"VMCOREINFO") + text + bytes(-len(text) % 4)
         virtual = (DIRECT, IMAGE)
         start = 64 + 56 * (1 + len(virtual))

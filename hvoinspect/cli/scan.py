@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import output_options, target_options
+from hvoinspect.cli.options import VERBOSE, output_options, target_options
 from hvoinspect.cli.output import check_output, emit
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.target.choice import Target
@@ -28,7 +28,11 @@ Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 @click.command(epilog=EPILOG, short_help="Classify every struct page, account for HVO, check it.")
 @target_options
 @output_options
-@click.option("--rules", is_flag=True, help="List what is checked, and look at no kernel.")
+@click.option(
+    "--rules",
+    is_flag=True,
+    help="List what is checked, with -v the whole of it; look at no kernel.",
+)
 @click.option(
     "--ignore",
     multiple=True,
@@ -80,7 +84,7 @@ def scan(
     if rules:
         emit(
             rules_to_json,
-            show_rules,
+            lambda console: show_rules(console, whole=VERBOSE in context.meta),
             output=output,
             force=force,
             as_json=as_json,

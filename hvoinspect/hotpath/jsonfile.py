@@ -17,6 +17,9 @@ from hvoinspect.errors import HvoinspectError
 MAX_COUNT = 2**64 - 1
 """Kernel counters are u64."""
 
+MAX_PARTS = 1 << 18
+"""Most lists and objects of a file: Python takes 20 bytes and more for each byte of them."""
+
 MAX_TEXT = 4096
 """PATH_MAX; KSYM_NAME_LEN, the longest name of a function, is 512 (include/linux/kallsyms.h)."""
 
@@ -98,8 +101,8 @@ class Members:
 def read_members(path: Path, schema: str, remedy: str, max_bytes: int) -> Members:
     """Read the object in `path`, whose member "schema" must be `schema`.
 
-    Raises HvoinspectError with `remedy` if the file cannot be read, is larger than `max_bytes`, is
-    no JSON or of another schema.
+    Raises HvoinspectError with `remedy` if the file cannot be read, is larger than `max_bytes`, has
+    more than MAX_PARTS, is no JSON or of another schema.
     """
     try:
         with path.open("rb") as file:
@@ -109,6 +112,8 @@ def read_members(path: Path, schema: str, remedy: str, max_bytes: int) -> Member
         raise HvoinspectError(f"{path} cannot be read: {reason}", remedy) from error
     if len(data) > max_bytes:
         raise HvoinspectError(f"{path} is larger than {max_bytes >> 20} MiB", remedy)
+    if data.count(b"[") + data.count(b"{") > MAX_PARTS:
+        raise HvoinspectError(f"{path} has more than {MAX_PARTS} lists and objects", remedy)
     try:
         values = json.loads(data, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:

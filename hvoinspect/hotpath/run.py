@@ -11,7 +11,7 @@ from hvoinspect.hotpath.jsonfile import Members, read_members
 
 SCHEMA = "hvoinspect.hotpath/1"
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 """A kernel's some 750 copies take about 100 KB, 100,000 functions about 8 MB."""
 
 Mode = Literal["sites", "functions", "sample"]

@@ -81,13 +81,17 @@ class TailsJson(TypedDict):
 
 
 class PoolJson(TypedDict):
-    """The hugetlb pages of one size on one node."""
+    """The hugetlb pages of one size on one node; `partly_optimized` are among `optimized`.
+
+    Those have some tail vmemmap pages on frames of their own: a state, not damage.
+    """
 
     size_bytes: int
     node: int
     total: int
     free: int
     optimized: int | None
+    partly_optimized: int | None
     vmemmap_pages_kept: int | None
     vmemmap_pages_freed: int | None
 
@@ -219,7 +223,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
         "ignored_rules": list(scan.ignored),
         "findings_count": _counts(scan.findings),
         "unstable": dict(scan.unstable),
-        "notes": list(notes),
+        "notes": [*notes, *_partly_note(scan)],
         "coverage": {
             "struct_pages_read": scan.read,
             "struct_pages_inferred": scan.inferred,
@@ -259,6 +263,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
                 "total": pool.total,
                 "free": pool.free,
                 "optimized": None,
+                "partly_optimized": None,
                 "vmemmap_pages_kept": None,
                 "vmemmap_pages_freed": None,
             }
@@ -376,9 +381,19 @@ def _pools(scan: Scan) -> Iterator[PoolJson]:
             "total": int(here.sum()),
             "free": int((here & pages.free).sum()),
             "optimized": int((here & (savings.freed > 0)).sum()),
+            "partly_optimized": int((here & pages.partly).sum()),
             "vmemmap_pages_kept": int(savings.kept[here].sum()),
             "vmemmap_pages_freed": int(savings.freed[here].sum()),
         }
+
+
+def _partly_note(scan: Scan) -> Iterator[str]:
+    partly = int(scan.hugepages.partly.sum())
+    if partly:
+        yield (
+            f"{partly:,} hugepage{'s are' if partly > 1 else ' is'} partly optimized: some tails "
+            "have writable frames of their own. Less is saved; nothing is wrong."
+        )
 
 
 def _vmemmap(scan: Scan) -> VmemmapJson:

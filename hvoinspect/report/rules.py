@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
@@ -11,6 +11,7 @@ from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.report.sentence import Sentence
 from hvoinspect.vmemmap.checks import RULES
+from hvoinspect.vmemmap.rules import Rule
 
 SCHEMA = "hvoinspect.rules/1"
 
@@ -34,15 +35,26 @@ def rules_to_json() -> str:
             "severity": rule.severity,
             "holds": rule.holds,
             "meaning": rule.meaning,
+            "about": rule.about,
         }
         for rule in RULES
     ]
     return json.dumps({"schema": SCHEMA, "version": __version__, "rules": rules}, indent=2) + "\n"
 
 
-def show_rules(console: Console) -> None:
-    """Print all rules on `console`: name, severity, and what must hold."""
+def show_rules(console: Console, *, whole: bool = False) -> None:
+    """Print all rules on `console`: name, severity, and what must hold.
+
+    `whole`: on which kernels, why, the source of it, and what a breach means, too.
+    """
     for rule in RULES:
         style = "red" if rule.severity == "error" else "yellow"
         console.print(Sentence(f"{rule.severity}: {rule.name}", style), highlight=False)
-        console.print(Sentence(f"  {rule.holds}", indent=2), highlight=False)
+        for part in _parts(rule) if whole else [rule.holds]:
+            console.print(Sentence(f"  {part}", indent=2), highlight=False)
+
+
+def _parts(rule: Rule) -> Iterator[str]:
+    """Yield all that is to be said of a rule, a paragraph each."""
+    yield from (" ".join(part.split()) for part in rule.about.split("\n\n"))
+    yield f"A breach: {rule.meaning}"

@@ -105,12 +105,11 @@ def _mood(result: ScanResult) -> str:
 
 
 def _pools(result: ScanResult) -> Table:
+    partly = any(pool["partly_optimized"] for pool in result["hugetlb"])
+    names = ("node", "total", "free", "optimized", "partly", "vmemmap kept", "freed")
     table = Table(
         Column("hugepages"),
-        *(
-            Column(name, justify="right")
-            for name in ("node", "total", "free", "optimized", "vmemmap kept", "freed")
-        ),
+        *(Column(name, justify="right") for name in names if partly or name != "partly"),
         box=None,
         pad_edge=False,
         padding=(0, 2, 0, 0),
@@ -124,6 +123,7 @@ def _pools(result: ScanResult) -> Table:
             count_text(pool["total"]),
             count_text(pool["free"]),
             count_text(pool["optimized"]),
+            *([count_text(pool["partly_optimized"])] if partly else []),
             _pages_text(kept),
             _pages_text(freed),
         )
@@ -137,8 +137,9 @@ def _pool_sentences(result: ScanResult) -> Iterator[Sentence]:
         yield Sentence(
             f"Hugepages of {bytes_text(pool['size_bytes'])} on node {pool['node']}: "
             f"{count_text(pool['total'])} in all, {count_text(pool['free'])} free, "
-            f"{count_text(pool['optimized'])} optimized; "
-            f"vmemmap kept {_pages_text(kept)}, freed {_pages_text(freed)}",
+            f"{count_text(pool['optimized'])} optimized"
+            + (f", {pool['partly_optimized']:,} of them partly" if pool["partly_optimized"] else "")
+            + f"; vmemmap kept {_pages_text(kept)}, freed {_pages_text(freed)}",
             indent=2,
         )
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from hvoinspect.target.btf_records import BtfError, Kind, RawMember, Record, Records
+from hvoinspect.target.btf_records import (
+    MAX_MEMBERS,
+    BtfError,
+    Kind,
+    RawMember,
+    Record,
+    Records,
+)
 
 if TYPE_CHECKING:
     from drgn import Program
@@ -20,13 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["LIVE_BTF", "Btf", "BtfError", "Member", "read_btf"]
 
 LIVE_BTF = Path("/sys/kernel/btf/vmlinux")
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 """Most bytes of BTF that are read; distributions' kernels have 4 to 7 MB of it."""
 
 MAX_DEPTH = 64
 """How long a chain of types may be, or how deep they may nest. The kernel's own limit is 32."""
-MAX_MEMBERS = 1 << 17
-"""How many members a type may have when the ones of its anonymous members are counted."""
 MAX_SIZE = 1 << 47
 """How many bytes a type may have; more than any that could be mapped."""
 
@@ -155,6 +160,8 @@ class Btf:
         key = (name, kinds)
         if key not in self._found:
             ids = self.records.ids_named(name, kinds)
+            if sum(self.strip(other).vlen for other in ids) > MAX_MEMBERS:
+                raise BtfError(f"it has {len(ids)} definitions of {name}, too many to compare")
             if any(not self._same(ids[0], other) for other in ids[1:]):
                 raise BtfError(f"it has {len(ids)} different definitions of {name}")
             self._found[key] = ids[0] if ids else None

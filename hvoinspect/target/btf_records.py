@@ -23,8 +23,16 @@ from hvoinspect.errors import HvoinspectError
 MAGIC = 0xEB9F
 MAX_TYPES = 0xFFFFF
 """Most types a blob may have: BTF_MAX_TYPE."""
+MAX_MEMBERS = 1 << 15
+"""Most members, enumerators or parameters of a type that is looked at; a distribution's kernel has
+types of 300. The format lets a count have 24 bits."""
+MAX_ENUMERATORS = 1 << 20
+"""Most of them in all; a distribution's kernel has some 50,000."""
 MAX_STRINGS = 1 << 24
 """Most bytes of names: BTF_MAX_NAME_OFFSET and one."""
+MAX_REPEATS = 64
+"""How often one string, and what is asked for by name, may be there: encoders merge what is equal
+(btf__dedup() of libbpf)."""
 MAX_NAME = 2048
 """Longest name, in bytes. The kernel's own limit, KSYM_NAME_LEN, is 512."""
 
@@ -192,7 +200,7 @@ class Records:
         return kinds.astype(np.uint32)
 
     def record(self, type_id: int) -> Record:
-        """Decode the start of type `type_id`. Raises BtfError if there is no such type."""
+        """Decode the start of type `type_id`. Raises BtfError if there is none, or a huge one."""
         if not 0 < type_id < len(self._starts):
             if type_id == 0:
                 return Record(0, Kind.VOID, "", 0, False, 0, 0)
@@ -202,6 +210,8 @@ class Records:
         info = self._words[start + 1]
         number = info >> 24 & 0x7F
         kind = Kind(number) if number in _TAILS else Kind.OPAQUE
+        if info & 0xFFFFFF > MAX_MEMBERS:
+            raise BtfError(f"type {type_id} has more than {MAX_MEMBERS} members")
         return Record(
             type_id,
             kind,
@@ -216,10 +226,14 @@ class Records:
         """Return the name at `offset`; what is no ASCII becomes a backslash escape."""
         if offset == 0:
             return ""
+        return self._strings[offset : self._end(offset)].decode("ascii", "backslashreplace")
+
+    def _end(self, offset: int) -> int:
+        """Return where the name at `offset` ends."""
         end = self._strings.find(b"\0", offset, offset + MAX_NAME + 1)
         if end < 0:
             raise BtfError(f"the name at {offset} is too long or outside the string section")
-        return self._strings[offset:end].decode("ascii", "backslashreplace")
+        return end
 
     def members(self, record: Record) -> Iterator[RawMember]:
         """Yield the members of a STRUCT or UNION in their order."""
@@ -271,7 +285,8 @@ class Records:
         """Return `data`, the blob these records are of, with only the decoded types left in it.
 
         All others keep their id, kind and length and lose name and content; so does every string
-        that no type left needs. The blob is as long as before, but packs to a tenth.
+        that no type left needs. The blob is as long as before, but packs to a tenth. Raises
+        BtfError if a member that nobody looked at has a name that is none.
         """
         order = "<" if self.little_endian else ">"
         header, type_at, type_length, string_at, string_length = struct.unpack_from(
@@ -289,7 +304,7 @@ class Records:
             step = _NAMED_TAILS.get(Kind(int(self._kinds[type_id])))
             for at in (low, *(range(low + 3, high, step) if step else ())):
                 offset = int(old[at])
-                end = self._strings.index(b"\0", offset)
+                end = self._end(offset)
                 strings[offset:end] = self._strings[offset:end]
         result = bytearray(data)
         result[header + type_at : header + type_at + type_length] = words.astype(
@@ -299,20 +314,29 @@ class Records:
         return bytes(result)
 
     def ids_named(self, name: str, kinds: tuple[Kind, ...]) -> list[int]:
-        """Return the ids of all types of that name and one of those kinds, in ascending order."""
-        found = np.flatnonzero(self._named(self._names, name))
-        return [int(i) for i in found if self._kinds[i] in kinds]
+        """Return the ids of all types of that name and one of those kinds, in ascending order.
+
+        Raises BtfError if there are more than MAX_REPEATS.
+        """
+        found = self._few(np.flatnonzero(self._named(self._names, name)), name)
+        return [each for each in found if self._kinds[each] in kinds]
 
     def enumerators_named(self, name: str) -> list[tuple[int, int]]:
         """Return the type id and value of each enumerator of that name, wherever it is."""
         names, owners, places = self._enumerator_index
         found = []
-        for i in np.flatnonzero(self._named(names, name)):
+        for i in self._few(np.flatnonzero(self._named(names, name)), name):
             owner = self.record(int(owners[i]))
             step = 3 if owner.kind == Kind.ENUM64 else 2
             value = self._enumerator_value(int(places[i]), step, owner.flag)
             found.append((owner.id, value))
         return found
+
+    @staticmethod
+    def _few(found: npt.NDArray[np.intp], name: str) -> list[int]:
+        if len(found) > MAX_REPEATS:
+            raise BtfError(f"it has {len(found)} definitions of {name}")
+        return [int(each) for each in found]
 
     def _named(self, names: npt.NDArray[np.uint32], name: str) -> npt.NDArray[np.bool_]:
         """Say which of `names`, offsets of strings, stand for `name`.
@@ -325,6 +349,8 @@ class Records:
         at = self._strings.find(needle) if name else -1
         while at >= 0:
             offsets.append(at + 1)
+            if len(offsets) > MAX_REPEATS:
+                raise BtfError(f"it has the string {name} more than {MAX_REPEATS} times")
             at = self._strings.find(needle, at + 1)
         if len(offsets) <= 1:
             return np.equal(names, np.uint32(offsets[0] if offsets else MAX_STRINGS))
@@ -340,6 +366,8 @@ class Records:
         for kind, step in ((Kind.ENUM, 2), (Kind.ENUM64, 3)):
             ids = np.flatnonzero(self._kinds == kind)
             counts = (words[self._starts[ids] + 1] & 0xFFFFFF).astype(np.int64)
+            if counts.sum() > MAX_ENUMERATORS:
+                raise BtfError(f"it has {counts.sum()} enumerators")
             before = np.cumsum(counts) - counts
             rank = np.arange(counts.sum()) - np.repeat(before, counts)
             owners.append(np.repeat(ids, counts))
@@ -407,15 +435,17 @@ def _scan(words: memoryview, tails: dict[int, tuple[int, int]]) -> array[int]:
     starts = array("q", [0])
     append = starts.append
     at, end = 0, len(words)
-    while at < end - 2:
+    for _ in range(MAX_TYPES + 1):
+        if at >= end - 2:
+            break
         append(at)
         info = words[at + 1]
         step, each = lengths[info >> 24 & 0x7F]
         if step < 0:
             raise BtfError(f"type {len(starts) - 1} is of a kind that is not known ({info:#x})")
         at += step + each * (info & 0xFFFFFF) if each else step
+    if not 1 < len(starts) <= MAX_TYPES + 1:
+        raise BtfError(f"it has {len(starts) - 1} types or more, of 1 to {MAX_TYPES} there may be")
     if at != end:
         raise BtfError(f"type {len(starts) - 1} is cut short")
-    if not 1 < len(starts) <= MAX_TYPES + 1:
-        raise BtfError(f"it has {len(starts) - 1} types, of 1 to {MAX_TYPES} there may be")
     return starts

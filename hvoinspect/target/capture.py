@@ -41,7 +41,10 @@ PRESET = 0
 """Of xz: 2 takes twice as long, and makes a file that is 3 % smaller."""
 PIECE = 1 << 20
 MAX_BYTES = 1 << 38
-"""Most bytes a capture may unpack to: far beyond any machine's distinct frames."""
+"""Most bytes a capture may unpack to: far beyond any machine's distinct frames. What xz unpacks is
+at most some 7,000 times as large, and struct pages of an idle machine's memory get near that."""
+MAX_MEMORY = 1 << 27
+"""Bytes of memory that unpacking may take: `xz -9` asks for 65 MiB, PRESET for less than one."""
 
 
 DIRECT_MAP_BYTES = 1 << 46
@@ -110,15 +113,10 @@ def is_capture(path: Path) -> bool:
 def unpacked(path: Path) -> Iterator[BinaryIO]:
     """Give the core that is in a capture, as an unnamed file. Raises HvoinspectError."""
     with tempfile.TemporaryFile() as core:
-        done = 0
         try:
-            with lzma.open(path, "rb") as file:
-                while piece := file.read(PIECE):
-                    done += len(piece)
-                    if done > MAX_BYTES:
-                        break
-                    core.write(piece)
-        except (lzma.LZMAError, EOFError) as error:
+            with path.open("rb") as file:
+                whole = _unpack(file, core)
+        except lzma.LZMAError as error:
             raise HvoinspectError(
                 f"{path} is damaged or cut short: {error}", "take or copy the capture again"
             ) from error
@@ -127,12 +125,31 @@ def unpacked(path: Path) -> Iterator[BinaryIO]:
                 f"{path} cannot be unpacked: {error.strerror}",
                 f"unpacking needs room in {tempfile.gettempdir()}; TMPDIR names another place",
             ) from error
-        if done > MAX_BYTES:
+        if not whole:
             raise HvoinspectError(
                 f"{path} would unpack to more than {MAX_BYTES >> 30} GiB", "it is no capture"
             )
         core.flush()
         yield cast("BinaryIO", core)
+
+
+def _unpack(file: BinaryIO, core: BinaryIO) -> bool:
+    """Unpack `file` to `core`; stop and return False where it comes to too much.
+
+    Raises LZMAError if it is damaged, cut short, or wants more than MAX_MEMORY, and OSError.
+    """
+    left = MAX_BYTES
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_MEMORY)
+    while not stream.eof:
+        packed = file.read(PIECE) if stream.needs_input else b""
+        if stream.needs_input and not packed:
+            raise lzma.LZMAError("it ends before its end is marked")
+        left -= core.write(stream.decompress(packed, PIECE))
+        if left < 0:
+            return False
+    if stream.unused_data or file.read(1):
+        raise lzma.LZMAError("something follows its end")
+    return True
 
 
 def _write_core(

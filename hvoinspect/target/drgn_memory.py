@@ -1,4 +1,4 @@
-"""Physical memory through drgn: QEMU guests, flattened dumps, whatever has no path of its own."""
+"""Physical memory through drgn: QEMU guests, and dumps that no other reader knows."""
 
 from __future__ import annotations
 

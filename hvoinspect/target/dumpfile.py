@@ -1,9 +1,8 @@
 """What a crash dump's file is, before drgn opens it: its format, its machine, what it leaves out.
 
 drgn takes memory that an ELF dump leaves out for zeros, because its format cannot tell pages of
-zeros from others that were excluded, and needs the machine's name for flattened dumps. So the
-headers are read here too: ELF as in elf(5); kdump's, `struct disk_dump_header`, and the flattened
-form's, `struct makedumpfile_header`, as in makedumpfile's IMPLEMENTATION file.
+zeros from others that were excluded. So the headers are read here too: ELF as in elf(5); kdump's,
+`struct disk_dump_header`, as in makedumpfile's IMPLEMENTATION file.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -21,31 +21,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
-from hvoinspect.target.kdump import PAGE_DESC
+from hvoinspect.target.cutshort import is_cut_short
 from hvoinspect.target.notes import elf_notes
 from hvoinspect.target.openfile import OpenFile
 
-Form = Literal["elf", "kdump", "flattened"]
+Form = Literal["elf", "kdump"]
 
 ELF_MAGIC = b"\x7fELF"
 KDUMP_MAGICS = (b"KDUMP   ", b"DISKDUMP")
-FLATTENED_MAGIC = b"makedumpfile\0\0\0\0"
 PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 
 ET_CORE, PT_LOAD, PT_NOTE, PN_XNUM = 4, 1, 4, 0xFFFF
 MACHINES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64"}
 MACHINES |= {243: "riscv64", 258: "loongarch64"}
 
-MAX_HEADERS = 1 << 24
-"""Program headers of one ELF file: one a page of 64 GiB, and 1 GiB of headers."""
-MAX_NOTES = 1 << 24
-MAX_BITMAP = 1 << 26
-"""Bytes of one bitmap of a kdump file: 2 TiB of memory, beyond which its end is not looked for."""
-_LAST_PAGES = 1 << 16
-"""So many of the last pages are looked at: pages of zeros have their content elsewhere."""
-_FLATTENED_HEADER = 4096
-_FLATTENED_BLOCKS = 1 << 16
-"""Blocks of a flattened dump among which its beginning is looked for; it is among the first."""
+MAX_HEADERS = 1 << 22
+"""Program headers of one ELF file: one a page of 16 GiB, and 224 MiB of headers."""
+MAX_NOTES = 1 << 23
+"""Bytes of notes: 8,192 processors, the most there can be, have 3 MiB."""
+MAX_NOTE_COUNT = 1 << 16
+"""Notes of one program header that are looked at: a processor has two or three."""
+MAX_NOTE_HEADERS = 1 << 14
+"""Program headers of notes: one a processor, and VMCOREINFO's, where nobody has merged them."""
 
 PROGRAM_HEADER = np.dtype(
     [
@@ -74,8 +71,7 @@ class DumpFile:
     dumps: the program headers, as the file has them. `holes` uint64[n, 3], of ELF dumps:
     virtual address, physical address and size of each range that the dump names but does not hold;
     an address is NO_ADDRESS if the range has none of that kind. `notes` are the owners of an ELF
-    dump's notes, as "VMCOREINFO". `cut_short`: its headers name bytes beyond its end; False where
-    that is not known.
+    dump's notes, as "VMCOREINFO". `cut_short`: its headers name bytes beyond its end.
     """
 
     form: Form
@@ -129,10 +125,7 @@ def _recognize(path: Path, file: BinaryIO) -> DumpFile:
     if start.startswith(ELF_MAGIC):
         return _elf(path, file, start)
     if start.startswith(KDUMP_MAGICS):
-        machine = _kdump_machine(start)
-        return DumpFile("kdump", machine, cut_short=_is_kdump_cut_short(file, start))
-    if start.startswith(FLATTENED_MAGIC):
-        return DumpFile("flattened", _flattened_machine(file))
+        return DumpFile("kdump", _kdump_machine(start), cut_short=is_cut_short(file, start))
     for magic, program in PACKED.items():
         if start.startswith(magic):
             raise HvoinspectError(
@@ -192,10 +185,12 @@ def _holes(loads: NDArray[np.void]) -> NDArray[np.uint64]:
 
 def _notes(path: Path, file: BinaryIO, headers: NDArray[np.void]) -> frozenset[bytes]:
     owners: set[bytes] = set()
-    for header in headers[headers["type"] == PT_NOTE]:
-        size = min(int(header["file_size"]), MAX_NOTES)
+    left = MAX_NOTES
+    for header in headers[headers["type"] == PT_NOTE][:MAX_NOTE_HEADERS]:
+        size = min(int(header["file_size"]), left)
         data = _read(path, file, int(header["offset"]), size)
-        owners |= {owner for owner, _, _ in elf_notes(data)}
+        owners |= {owner for owner, _, _ in islice(elf_notes(data), MAX_NOTE_COUNT)}
+        left -= size
     return frozenset(owners)
 
 
@@ -203,53 +198,6 @@ def _kdump_machine(header: bytes) -> str | None:
     """Return `utsname.machine` of a struct disk_dump_header, the fifth of six texts of 65 bytes."""
     text = header[12 + 4 * 65 : 12 + 5 * 65].split(b"\0")[0]
     return text.decode("ascii", "replace") or None
-
-
-def _is_kdump_cut_short(file: BinaryIO, header: bytes) -> bool:
-    """Tell whether the last pages that a kdump file says it holds are beyond its end.
-
-    After the headers come two bitmaps as long as each other, and for each page that the second one
-    has, a `struct page_desc`: where its content is, and how long, in the order of the pages.
-    """
-    if len(header) < 440:
-        return True
-    block, sub_headers, bitmaps = struct.unpack_from("<III", header, 428)
-    half = bitmaps // 2 * block
-    if not 512 <= block <= 1 << 16 or half > MAX_BITMAP:
-        return False
-    file.seek((1 + sub_headers) * block + half)
-    count = int(np.bitwise_count(np.frombuffer(file.read(half), np.uint8)).sum())
-    last = min(count, _LAST_PAGES)
-    file.seek((1 + sub_headers + bitmaps) * block + (count - last) * PAGE_DESC.itemsize)
-    data = file.read(last * PAGE_DESC.itemsize)
-    if len(data) < last * PAGE_DESC.itemsize:
-        return True
-    pages = np.frombuffer(data, PAGE_DESC)
-    end = int((pages["offset"] + pages["size"]).max(initial=0))
-    return end > file.seek(0, os.SEEK_END)
-
-
-def _flattened_machine(file: BinaryIO) -> str | None:
-    """Find the beginning of the dump among the blocks that a flattened one is made of.
-
-    Each block has the offset at which it belongs, its size, both big-endian, and its content.
-    """
-    at = _FLATTENED_HEADER
-    for _ in range(_FLATTENED_BLOCKS):
-        file.seek(at)
-        header = file.read(16)
-        if len(header) < 16:
-            return None
-        offset, size = struct.unpack(">qq", header)
-        if offset == 0:
-            start = file.read(min(size, 512))
-            if start.startswith(ELF_MAGIC):
-                return MACHINES.get(int.from_bytes(start[18:20], "little"))
-            return _kdump_machine(start)
-        if offset < 0 or size <= 0:
-            return None
-        at += 16 + size
-    return None
 
 
 def _read(path: Path, file: BinaryIO, offset: int, size: int) -> bytes:

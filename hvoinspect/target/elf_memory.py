@@ -41,4 +41,5 @@ class ElfMemory:
                 continue
             words[row] = np.frombuffer(content, "<u8", WORDS)
             readable[row] = True
+        words[~readable] = 0
         return readable

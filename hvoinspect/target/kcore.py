@@ -26,7 +26,7 @@ def read_vmcoreinfo(path: Path) -> bytes | None:
     """
     file = OpenFile(path)
     headers = read_program_headers(file)
-    for header in headers[headers["type"] == PT_NOTE]:
+    for header in headers[headers["type"] == PT_NOTE][:1]:
         size = min(int(header["file_size"]), MAX_NOTES)
         for owner, _, content in elf_notes(_read(file, int(header["offset"]), size)):
             if owner == b"VMCOREINFO":

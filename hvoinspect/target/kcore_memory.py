@@ -71,7 +71,9 @@ class KcoreMemory(ByFrames):
                 offsets, _ = self._segments.places(pfns)
             readable = self._file.read_frames(offsets, words)
             if np.array_equal(read_program_headers(self._file), self._headers):
-                return self._without_false_zeros(pfns, words, readable)
+                readable &= self._are_true(pfns, words, readable)
+                words[~readable] = 0
+                return readable
             self._open()
         words[:] = 0
         return np.zeros(len(pfns), np.bool_)
@@ -81,15 +83,16 @@ class KcoreMemory(ByFrames):
         self._headers = read_program_headers(self._file)
         self._segments = Segments.of(self._headers)
 
-    def _without_false_zeros(
+    def _are_true(
         self, pfns: NDArray[np.uint64], words: NDArray[np.uint64], readable: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        zeros = readable & ~words[:, :8].any(axis=1)
-        zeros[zeros] = ~words[zeros].any(axis=1)
-        rows = np.flatnonzero(zeros)
+        """Tell of each frame whether it is not zeros that stand for something else: bool[n]."""
+        true = np.ones(len(pfns), np.bool_)
+        rows = np.flatnonzero(readable & ~words[:, :8].any(axis=1))
+        rows = rows[~words[rows].any(axis=1)]
         if len(rows):
-            readable[rows] = self._are_read(pfns[rows])
-        return readable
+            true[rows] = self._are_read(pfns[rows])
+        return true
 
     def _are_read(self, pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Tell of each frame whether /proc/kcore reads it: bool[n]."""

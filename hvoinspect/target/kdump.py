@@ -73,12 +73,17 @@ class KdumpPages:
         """Count the pages of `file`. Raises ValueError as `read_layout`."""
         self._file = file
         self.layout = read_layout(file)
-        blocks = -(-self.layout.pfns // PFNS)
+        self._pfns = self.layout.pfns
+        blocks = -(-self._pfns // PFNS)
         counts = np.zeros(blocks + 1, np.int64)
         for first in range(0, blocks, PIECE):
             last = min(first + PIECE, blocks)
             bits = self._bits(first, last)
-            counts[first + 1 : last + 1] = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+            counts[first + 1 : first + 1 + len(bits)] = np.bitwise_count(bits).sum(axis=1)
+            if len(bits) < last - first:
+                # It is not known how many pages are there, and so where those behind them are.
+                self._pfns = (first + len(bits)) * PFNS
+                break
         self._before = np.cumsum(counts)
 
     def find(self, pfns: NDArray[np.uint64]) -> NDArray[np.void]:
@@ -102,12 +107,15 @@ class KdumpPages:
     def _ranks(self, pfns: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return how many pages the dump holds before each of `pfns`; -1 for those it does not."""
         ranks = np.full(len(pfns), -1, np.int64)
-        known = int(np.searchsorted(pfns, np.uint64(self.layout.pfns)))
+        known = int(np.searchsorted(pfns, np.uint64(self._pfns)))
         blocks = pfns[:known] // np.uint64(PFNS)
         edges = np.append(np.flatnonzero(np.diff(blocks, prepend=np.uint64(MAX_PFN))), known)
         for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             block = int(blocks[low])
-            bits = self._bits(block, block + 1)[0]
+            bits = self._bits(block, block + 1)
+            if not len(bits):
+                continue
+            bits = bits[0]
             counts = np.bitwise_count(bits).astype(np.int64)
             before = self._before[block] + np.cumsum(counts) - counts
             within = pfns[low:high] % np.uint64(PFNS)
@@ -120,8 +128,7 @@ class KdumpPages:
     def _bits(self, first: int, last: int) -> NDArray[np.uint64]:
         """Return the bitmap's blocks from `first` to before `last`, uint64[n, 512].
 
-        No page is where the file has ended, or cannot be read.
+        Fewer where the file ends or cannot be read.
         """
-        size = (last - first) * BLOCK
-        data = self._file.read(self.layout.bitmap + first * BLOCK, size)
-        return np.frombuffer(data.ljust(size, b"\0"), "<u8").reshape(-1, BLOCK // 8)
+        data = self._file.read(self.layout.bitmap + first * BLOCK, (last - first) * BLOCK)
+        return np.frombuffer(data[: len(data) // BLOCK * BLOCK], "<u8").reshape(-1, BLOCK // 8)

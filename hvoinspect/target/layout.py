@@ -74,6 +74,10 @@ class StructPage:
     zone: Bits
     mapping: int | None = None
     """Where `page.mapping` is, poisoned in tails; None if not known."""
+    mapcount: int | None = None
+    """Where `page._mapcount` is, 4 bytes, -1 in tails; likewise."""
+    refcount: int | None = None
+    """Where `page._refcount` is, 0 while the page is in nobody's hands; None if not known."""
     buddy: HugetlbMark | None = None
     """How the first page of a free block is marked, whose order is in `private`; likewise."""
 
@@ -123,6 +127,9 @@ class Counters:
     hstates: tuple[Hstate, ...] = ()
     optimized_key: int | None = None
     """Of the static key that each optimized hugepage raises by one; None where there is none."""
+    allocated: int | None = None
+    """How many hugepages the page allocator ever gave (HTLB_BUDDY_PGALLOC); None if not known. It
+    tells whether pools have moved that are as large as they were."""
 
 
 TailFrames = Mapping[tuple[int, int, int], int]
@@ -185,6 +192,8 @@ class Kernel:
     """Fact -> where it came from, as "vmcoreinfo" or "btf"."""
     counters: Callable[[], Counters] = Counters
     """Reads the kernel's own counts anew."""
+    sections_now: Callable[[], Sections] | None = None
+    """Reads the present sections anew: memory is taken out of a live kernel. None if they stay."""
     direct_map: int | None = None
     """Where all physical memory is mapped one to one (`page_offset_base`); None if not known."""
 

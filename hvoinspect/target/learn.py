@@ -27,15 +27,13 @@ from hvoinspect.target.layout import (
 )
 from hvoinspect.target.memory import Memory
 from hvoinspect.target.page_layout import learn_page_layout
+from hvoinspect.target.percpu import vm_event
 from hvoinspect.target.sections import learn_sections
 from hvoinspect.target.vmcoreinfo import vmcoreinfo, vmcoreinfo_symbol
 
 START_KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """Where x86-64 maps the kernel's image (arch/x86/include/asm/page_64_types.h, __START_KERNEL_map);
 the image's physical address is this far below, plus `phys_base`."""
-
-KERNEL_HALF = 1 << 63
-"""Where the kernel's half of the address space begins, at the latest."""
 
 MAX_ORDER = 20
 """The largest hugepage that `vmemmap.chunks` can hold, 4 GiB; x86-64's largest is 1 GiB."""
@@ -81,6 +79,7 @@ def learn(
             tail_frames=lambda: _tail_frames(prog, facts, kernel),
             counters=lambda: _counters(prog, kernel.hstates),
             origins=facts.origins,
+            sections_now=lambda: learn_sections(prog, facts, memory, paging)[1],
             direct_map=_direct_map(prog),
         )
     except FaultError as error:
@@ -100,12 +99,6 @@ def learn(
         ) from error
     if kernel.hstates and page.hugetlb is None:
         raise facts.missing("how hugetlb pages are marked")
-    if not KERNEL_HALF <= kernel.vmemmap < kernel.vmemmap_end < 1 << 64:
-        raise HvoinspectError(
-            f"the vmemmap would be from {kernel.vmemmap:#x} to {kernel.vmemmap_end:#x}, "
-            "not in the kernel's half of the address space",
-            DAMAGED,
-        )
     return kernel
 
 
@@ -194,7 +187,11 @@ def _counters(prog: Program, known: tuple[Hstate, ...]) -> Counters:
                 ),
             )
     pools = tuple(found.get(hstate.order, hstate) for hstate in known)
-    return Counters(pools, _key_count(prog, "hugetlb_optimize_vmemmap_key"))
+    return Counters(
+        pools,
+        _key_count(prog, "hugetlb_optimize_vmemmap_key"),
+        vm_event(prog, "HTLB_BUDDY_PGALLOC"),
+    )
 
 
 def _by_node(hstate: Object, member: str) -> dict[int, int] | None:

@@ -18,6 +18,7 @@ from hvoinspect.target.denied import no_kcore, reason
 from hvoinspect.target.drgn_memory import DrgnMemory
 from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, open_dump, recognize
 from hvoinspect.target.elf_memory import ElfMemory
+from hvoinspect.target.flattened import is_flattened, rearranged
 from hvoinspect.target.kcore_memory import KcoreMemory
 from hvoinspect.target.kdump_memory import KdumpMemory
 from hvoinspect.target.layout import DebugInfo, Kernel, SourceKind
@@ -114,6 +115,10 @@ def _open_core(path: Path, vmcoreinfo: Path | None) -> Opened:
         with unpacked(path) as core:
             file = OpenFile(Path(f"/proc/self/fd/{core.fileno()}"))
             return _open_dump(path, file, vmcoreinfo)
+    if is_flattened(path):
+        with rearranged(path) as dump:
+            file = OpenFile(Path(f"/proc/self/fd/{dump.fileno()}"))
+            return _open_dump(path, file, vmcoreinfo)
     return _open_dump(path, open_dump(path), vmcoreinfo)
 
 
@@ -129,10 +134,15 @@ def _open_dump(path: Path, file: OpenFile, vmcoreinfo: Path | None) -> Opened:
             "and only x86_64 page tables can be walked",
             "give a dump of an x86_64 machine",
         )
+    if dump.cut_short and dump.form == "kdump":
+        # libkdumpfile would end the process, or return zeros for what is not there.
+        raise HvoinspectError(
+            f"{path} is cut short, and only an ELF dump can be read in part", "copy it again, whole"
+        )
     text = _read_vmcoreinfo(vmcoreinfo)
     if dump.form == "elf" and text is None and b"VMCOREINFO" not in dump.notes:
         raise _no_vmcoreinfo(path, dump)
-    # libkdumpfile does not learn it from a flattened dump that QEMU wrote.
+    # libkdumpfile does not learn it from a dump that QEMU wrote.
     platform = None if dump.form == "elf" else Platform(Architecture.X86_64)
     try:
         prog = Program(platform, vmcoreinfo=text)

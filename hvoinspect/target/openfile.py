@@ -44,31 +44,48 @@ class OpenFile:
     ) -> NDArray[np.bool_]:
         """Read the frame at each of `offsets`, int64[n], into a row of `words`; none at -1.
 
-        `words`: uint64[n, 512], C-contiguous. Returns which could be read, bool[n]; the others are
-        zeros. An error in the midst of a run costs the frames that it is about, and a file that
-        ends those behind its end.
+        `words`: uint64[n, 512], C-contiguous. Returns which could be read, bool[n]; the rows of the
+        others hold anything. An error in the midst of a run costs the frames that it is about, and
+        a file that ends those behind its end.
         """
         readable = np.zeros(len(offsets), np.bool_)
         there = np.flatnonzero(offsets >= 0)
-        if len(there) < len(offsets):
-            words[:] = 0
         if not len(there):
             return readable
         # Rows and offsets that follow each other are read at once, right into their place.
         together = (np.diff(there) == 1) & (np.diff(offsets[there]) == FRAME)
+        view, lost = words.data.cast("B"), []
         for first, last in runs(together):
-            todo = [(int(there[first]), int(there[last - 1]) + 1)]
-            while todo:
-                low, high = todo.pop()
-                view = words[low:high].data.cast("B")
-                done, failed = self._fill(int(offsets[low]), view)
-                readable[low : low + done // FRAME] = True
-                low += done // FRAME
-                words[low:high] = 0
-                if failed and high - low > 1:
-                    middle = (low + high) // 2
-                    todo += [(middle, high), (low, middle)]
+            low, high = int(there[first]), int(there[last - 1]) + 1
+            try:
+                part = view[low * FRAME : high * FRAME]
+                done = os.preadv(self.descriptor, [part], int(offsets[low]))
+            except OSError:
+                done = -1
+            if done == len(part):
+                readable[low:high] = True
+            else:
+                lost.append((low, high))
+        self._read_parts(offsets, words, readable, lost)
         return readable
+
+    def _read_parts(
+        self,
+        offsets: NDArray[np.int64],
+        words: NDArray[np.uint64],
+        readable: NDArray[np.bool_],
+        todo: list[tuple[int, int]],
+    ) -> None:
+        """Read what can be read of runs that could not be read at once, `todo`, from row to row."""
+        while todo:
+            low, high = todo.pop()
+            view = words[low:high].data.cast("B")
+            done, failed = self._fill(int(offsets[low]), view)
+            readable[low : low + done // FRAME] = True
+            low += done // FRAME
+            if failed and high - low > 1:
+                middle = (low + high) // 2
+                todo += [(middle, high), (low, middle)]
 
     def _fill(self, offset: int, view: memoryview) -> tuple[int, bool]:
         """Read until `view` is full; return how much was read, and whether an error ended it."""

@@ -38,12 +38,16 @@ def learn_page_layout(facts: Facts) -> StructPage:
         node=node,
         zone=zone,
         mapping=facts.offset("page", "mapping"),
+        mapcount=facts.offset("page", "_mapcount"),
+        refcount=facts.offset("page", "_refcount"),
         buddy=_type_mark(facts, "PAGE_BUDDY_MAPCOUNT_VALUE", "PGTY_buddy"),
     )
     words = ((flags, "flags"), (compound, field), (private, "private"))
     fields = [(PageField(0, offset, 8), name) for offset, name in words]
     if page.mapping is not None:
         fields.append((PageField(0, page.mapping, 8), "mapping"))
+    if page.mapcount is not None:
+        fields.append((PageField(0, page.mapcount, 4), "_mapcount"))
     fields.append((page.order, "order"))
     if page.hugetlb:
         fields.append((page.hugetlb.where, "hugetlb mark"))

@@ -13,19 +13,23 @@ from drgn import FaultError, Program
 from numpy.typing import NDArray
 
 from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.directory import BLOCK, Maps, walk_directory
 from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import Paging, Sections
-from hvoinspect.target.memory import Memory, UnreadableMemoryError
+from hvoinspect.target.memory import Memory
+
+KERNEL_HALF = 1 << 63
+"""Where the kernel's half of the address space begins, at the latest."""
+MAX_SECTIONS = 1 << 20
+"""Most present sections: 128 TiB of memory. No machine has more than 64 TiB."""
+MAX_ROOTS = 1 << 14
+"""Most parts that the table of sections has; each of an x86-64 kernel's is for 32 GiB."""
+MAX_SECTION_BYTES = 256
+"""Most bytes of a struct mem_section, which has 16 or 32."""
+_NO_SPARSEMEM = "it does not use SPARSEMEM, or the memory that was opened is damaged"
 
 PAGE_TABLES = "page tables"
 """The origin of the fact "mem_section" where the kernel's table could not be read."""
-
-_ENTRIES, _PRESENT, _LARGE = 512, 1, 1 << 7
-"""Of a page table: its entries, and their bits _PAGE_PRESENT and _PAGE_PSE
-(arch/x86/include/asm/pgtable_types.h)."""
-_TARGET = (1 << 52) - (1 << 12)
-_PMD, _PUD = 21, 30
-"""Bits of the addresses below an entry of the page tables' last two upper levels."""
 
 
 def learn_sections(
@@ -43,13 +47,14 @@ def learn_sections(
     with contextlib.suppress(LookupError, FaultError):
         count = min(count, int(prog["__highest_present_section_nr"].value_()) + 1)
     try:
-        return _from_table(prog, facts, count, pages)
+        vmemmap, found = _from_table(prog, facts, count, pages)
     except FaultError:
-        found = _from_page_tables(prog, facts, memory, paging, count * pages, pages)
-        if found is None:
+        mapped = _from_page_tables(prog, facts, memory, paging, count * pages, pages)
+        if mapped is None:
             raise
         facts.origins["mem_section"] = PAGE_TABLES
-        return found
+        return mapped
+    return vmemmap, _mapped(memory, paging, vmemmap, found, facts.size("page") or 0)
 
 
 def _bits(facts: Facts) -> tuple[int, int]:
@@ -74,7 +79,7 @@ def _from_table(prog: Program, facts: Facts, count: int, pages: int) -> tuple[in
     low bits are flags (include/linux/mmzone.h). Raises FaultError if it cannot be read.
     """
     size, offset = facts.size("mem_section"), facts.offset("mem_section", "section_mem_map")
-    if not size or offset is None or size > 4096 or offset + 8 > size:
+    if not size or offset is None or size > MAX_SECTION_BYTES or offset + 8 > size:
         raise facts.missing("the layout of struct mem_section")
     numbers, words = _words(prog, count, size, offset)
 
@@ -85,10 +90,9 @@ def _from_table(prog: Program, facts: Facts, count: int, pages: int) -> tuple[in
     present = (words >> np.uint64(present_bit) & np.uint64(1)) != 0
     numbers, words = numbers[present], words[present]
     if not len(numbers):
-        raise HvoinspectError(
-            "the kernel has no present memory section",
-            "it does not use SPARSEMEM, or the memory that was opened is damaged",
-        )
+        raise HvoinspectError("the kernel has no present memory section", _NO_SPARSEMEM)
+    if len(numbers) > MAX_SECTIONS:
+        raise HvoinspectError(f"the kernel would have {len(numbers)} memory sections", DAMAGED)
     maps = np.unique(words & ~np.uint64(0xFFF))
     if len(maps) != 1:
         raise HvoinspectError(
@@ -110,8 +114,12 @@ def _words(
     # The table may be 2 MiB, most of it zeros, which a dump may leave out: hence no more of it.
     roots = np.frombuffer(prog.read(pointer, 8 * -(-count // per_root)), "<u8")
     in_use = roots[roots != 0]
-    if len(np.unique(in_use)) != len(in_use):
-        raise HvoinspectError("two parts of its table of memory sections are one", DAMAGED)
+    if (np.diff(np.sort(in_use)) < np.uint64(per_root * size)).any():
+        raise HvoinspectError("two parts of its table of memory sections overlap", DAMAGED)
+    if len(in_use) > MAX_ROOTS:
+        raise HvoinspectError(
+            f"its table of memory sections would have {len(in_use)} parts", DAMAGED
+        )
     numbers, words = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     for root in np.flatnonzero(roots).tolist():
         each = np.frombuffer(prog.read(int(roots[root]), per_root * size), np.uint8)
@@ -119,6 +127,34 @@ def _words(
         words.append(np.ascontiguousarray(each).view("<u8").reshape(-1).astype(np.uint64))
         numbers.append(np.arange(per_root, dtype=np.uint64) + np.uint64(root * per_root))
     return np.concatenate(numbers), np.concatenate(words)
+
+
+def _mapped(
+    memory: Memory, paging: Paging, vmemmap: int, sections: Sections, size: int
+) -> Sections:
+    """Return those of `sections` whose struct pages are mapped, or may be, if any are.
+
+    A section without struct pages is none to look at, and to say that there are many costs a dump
+    that was made up next to nothing.
+    """
+    span = sections.pages * size
+    end = vmemmap + (int(sections.numbers[-1]) + 1) * span
+    if not KERNEL_HALF <= vmemmap < end < 1 << 64:
+        raise HvoinspectError(
+            f"the vmemmap would be from {vmemmap:#x} to {end:#x}, "
+            "not in the kernel's half of the address space",
+            DAMAGED,
+        )
+    blocks = walk_directory(memory, paging, vmemmap, end).address
+    start = np.uint64(vmemmap) + sections.numbers * np.uint64(span)
+    at = np.searchsorted(blocks, start & ~np.uint64(BLOCK - 1))
+    next_block = np.append(blocks, np.uint64(end))[at]
+    mapped = next_block < start + np.uint64(span)
+    if not mapped.any():
+        raise HvoinspectError(
+            f"none of its {len(sections.numbers)} memory sections has struct pages", _NO_SPARSEMEM
+        )
+    return Sections(sections.pages, sections.numbers[mapped], sections.online[mapped])
 
 
 def _from_page_tables(
@@ -135,56 +171,12 @@ def _from_page_tables(
         most = int.from_bytes(prog.read(prog.symbol("max_pfn").address, 8), "little")
     except (LookupError, FaultError):
         return None
-    if not size or not 1 << 63 <= vmemmap < (1 << 64) - pfns * size:
+    if not size or not KERNEL_HALF <= vmemmap < (1 << 64) - pfns * size:
         return None
     pfns = min(pfns, most)
-    start, known = _blocks(memory, paging, vmemmap, vmemmap + pfns * size)
-    if not known:
+    directory = walk_directory(memory, paging, vmemmap, vmemmap + pfns * size)
+    if (directory.maps == Maps.UNREADABLE).all():
         return None
-    first = (start - np.uint64(vmemmap)) // np.uint64(pages * size)
-    numbers = np.unique(first[start >= np.uint64(vmemmap)])
+    start = np.maximum(directory.address, np.uint64(vmemmap))
+    numbers = np.unique((start - np.uint64(vmemmap)) // np.uint64(pages * size))
     return vmemmap, Sections(pages, numbers, np.ones(len(numbers), np.bool_))
-
-
-def _blocks(
-    memory: Memory, paging: Paging, start: int, end: int
-) -> tuple[NDArray[np.uint64], bool]:
-    """Return the 2 MiB blocks from `start` to before `end` that are mapped, or may be: uint64[n].
-
-    And whether of any of them that is known, for a table that cannot be read tells nothing. What
-    walks page tables for the scan is above this in the house, and goes on to each page.
-    """
-    shift = _PUD + 9 * (paging.levels - 3)
-    tables = [(start >> (shift + 9) << (shift + 9), paging.root_physical)]
-    parts, known = [np.zeros(0, np.uint64)], False
-    while shift >= _PMD:
-        below: list[tuple[int, int]] = []
-        for base, table in tables:
-            try:
-                entries = np.frombuffer(memory.read(table, 8 * _ENTRIES), "<u8")
-            except UnreadableMemoryError:
-                parts.append(_each(max(base, start), min(base + (_ENTRIES << shift), end)))
-                continue
-            index = np.flatnonzero(entries & np.uint64(_PRESENT)).astype(np.uint64)
-            address = np.uint64(base) + (index << np.uint64(shift))
-            used = address < np.uint64(end)
-            used &= address + np.uint64((1 << shift) - 1) >= np.uint64(start)
-            address, entries = address[used], entries[index[used].astype(np.intp)]
-            large = (entries & np.uint64(_LARGE)) != 0
-            known |= bool(len(address)) and shift == _PMD
-            if shift == _PMD:
-                parts.append(address)
-                continue
-            if shift == _PUD:
-                known |= bool(large.any())
-                parts += [_each(at, at + (1 << _PUD)) for at in address[large].tolist()]
-                address, entries = address[~large], entries[~large]
-            target = entries & np.uint64(_TARGET & ~paging.encryption_mask)
-            below += zip(address.tolist(), target.tolist(), strict=True)
-        tables, shift = below, shift - 9
-    return np.concatenate(parts), known
-
-
-def _each(start: int, end: int) -> NDArray[np.uint64]:
-    """Return the addresses of the 2 MiB blocks from `start` to before `end`."""
-    return np.arange(start, max(start, end), 1 << _PMD, dtype=np.uint64)

@@ -10,19 +10,21 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 
-from drgn import Program, ProgramFlags, Symbol, SymbolIndex
+from drgn import Program, ProgramFlags, Symbol
 from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.btf import Btf, read_btf
 from hvoinspect.target.btf_types import register_types
+from hvoinspect.target.kallsyms import read_kallsyms
 from hvoinspect.target.variables import register_variables
 from hvoinspect.target.vmcoreinfo import vmcoreinfo_symbol
 
 FINDER = "kallsyms"
 """Name of the finder, as drgn lists it."""
-MAX_SYMBOLS = 1 << 22
-"""Most symbols a kernel may have; a distribution's has 100,000 to 250,000."""
+
+Finder = Callable[[Program, str | None, int | None, bool], list[Symbol]]
+"""drgn's form of a symbol finder: name, address, and whether one symbol is enough."""
 
 _LOCAL = ProgramFlags.IS_LIVE | ProgramFlags.IS_LOCAL
 _REMEDY = "give the kernel's debug symbols with --symbols PATH"
@@ -48,43 +50,32 @@ def register_symbols(prog: Program) -> SymbolSource:
     reasons = []
     for source, load in _ways(prog):
         try:
-            index = load(prog)
+            find = load(prog)
         except Exception as error:  # noqa: BLE001 - drgn raises whatever it ran into, and it is told
             reasons.append(f"{source}: {error or type(error).__name__}")
             continue
-        wrong = _wrong(prog, index)
+        wrong = _wrong(prog, find)
         if not wrong:
-            prog.register_symbol_finder(FINDER, index, enable_index=-1)
+            prog.register_symbol_finder(FINDER, find, enable_index=-1)
             return source
         reasons.append(f"{source}: {wrong}")
     raise HvoinspectError(f"the kernel's symbols cannot be found ({'; '.join(reasons)})", _REMEDY)
 
 
-def _ways(prog: Program) -> list[tuple[SymbolSource, Callable[[Program], SymbolIndex]]]:
+def _ways(prog: Program) -> list[tuple[SymbolSource, Callable[[Program], Finder]]]:
     memory = (SymbolSource.MEMORY, _load_from_memory)
     if prog.flags & _LOCAL != _LOCAL or os.geteuid() != 0:
         return [memory]
     return [(SymbolSource.PROC, load_vmlinux_kallsyms), memory]
 
 
-def _load_from_memory(prog: Program) -> SymbolIndex:
-    # drgn's public function takes /proc/kallsyms whenever it is root on a running kernel, whether
-    # there are addresses in it or not.
-    from drgn.helpers.linux.kallsyms import _load_builtin_kallsyms  # noqa: PLC0415
-
-    # drgn takes this count on trust and walks that many names byte by byte.
-    place = vmcoreinfo_symbol(prog, "kallsyms_num_syms")
-    if place is not None:
-        count = prog.read_u32(place)
-        if not 0 < count <= MAX_SYMBOLS:
-            raise ValueError(f"the kernel would have {count} symbols")
-    index: SymbolIndex = _load_builtin_kallsyms(prog)
-    return index
+def _load_from_memory(prog: Program) -> Finder:
+    return read_kallsyms(prog).find
 
 
-def _wrong(prog: Program, index: SymbolIndex) -> str | None:
+def _wrong(prog: Program, find: Finder) -> str | None:
     """Say why the symbols cannot be those of this kernel, or None if they can."""
-    found: list[Symbol] = list(index(prog, "_stext", None, False))
+    found = find(prog, "_stext", None, False)
     if not found:
         return "_stext is not among the symbols"
     if not any(symbol.address for symbol in found):

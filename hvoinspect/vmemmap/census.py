@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from hvoinspect.target.layout import Counters, Kernel
 from hvoinspect.vmemmap.backing import all_backing
-from hvoinspect.vmemmap.chunks import chunk_starts
+from hvoinspect.vmemmap.chunks import Window, chunk_starts
 from hvoinspect.vmemmap.hugepages import join
 from hvoinspect.vmemmap.jobs import looks
-from hvoinspect.vmemmap.look import look_at
+from hvoinspect.vmemmap.look import look_at, look_closely
+from hvoinspect.vmemmap.oddities import join_oddities
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import Directory
 from hvoinspect.vmemmap.part import Part
-from hvoinspect.vmemmap.rules import Evidence, LostTails
+from hvoinspect.vmemmap.rules import Evidence
 from hvoinspect.vmemmap.savings import sum_of
 
 Progress = Callable[[int, int], None]
@@ -51,27 +50,27 @@ class Census:
         for done, (start, part) in enumerate(looks(self._look, self._starts, self._jobs), 1):
             self.parts[start] = part
             progress(done, total)
-        # What changed while the rest was read cannot be held against it.
+        # What changed while the rest was read cannot be held against it. Pools that shrank and grew
+        # again show by how many hugepages were ever allocated.
         self._counters = before if self.kernel.counters() == before else None
 
-    def read_around(self, pfns: Iterable[int]) -> None:
-        """Read again the chunks that have the struct pages of `pfns`."""
-        starts = np.array(self._starts)
-        pfn = np.fromiter(pfns, np.int64)
-        for at in np.unique(np.searchsorted(starts, pfn, side="right") - 1).tolist():
-            self.parts[self._starts[at]] = self._look(self._starts[at])
+    def read_closely(self, windows: Sequence[Window]) -> Evidence:
+        """Read just the struct pages of `windows`, within a short time; return evidence of them."""
+        return self._evidence(list(look_closely(self.kernel, windows)))
 
     def evidence(self) -> Evidence:
         """Put all that was read together."""
-        kernel, read = self.kernel, list(self.parts.values())
+        return self._evidence(list(self.parts.values()))
+
+    def _evidence(self, read: list[Part]) -> Evidence:
+        kernel = self.kernel
+        hugepages = join([part.hugepages for part in read])
         return Evidence(
             kernel=kernel,
-            hugepages=join([part.hugepages for part in read]),
+            hugepages=hugepages.where(~hugepages.changing),
+            changing=hugepages.where(hugepages.changing),
             mappings=sum_of([part.mappings for part in read]),
-            lost=LostTails(
-                np.concatenate([part.lost.pfn for part in read]),
-                np.concatenate([part.lost.to for part in read]),
-            ),
+            oddities=join_oddities([part.oddities for part in read]),
             backing=all_backing([part.backing for part in read]),
             tail_frames=kernel.tail_frames(),
             first_pfn=int(kernel.sections.numbers[0]) * kernel.sections.pages,

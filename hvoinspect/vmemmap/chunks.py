@@ -16,10 +16,14 @@ from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
 from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.pages import Pages, Words, classify
-from hvoinspect.vmemmap.pagetable import ENTRIES, Directory, Maps, map_pages
+from hvoinspect.vmemmap.pagetable import BLOCK, ENTRIES, Directory, Maps, map_pages
 
 CHUNK_PAGES = 1 << 20
 """Struct pages of one chunk: 4 GiB of memory, 64 MiB of vmemmap."""
+
+
+Window = tuple[int, int]
+"""A range of pfns: the first, and the one after the last."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +94,26 @@ def chunk_starts(kernel: Kernel) -> list[int]:
     return [int(chunk) * CHUNK_PAGES for chunk in chunks]
 
 
-def map_chunk(kernel: Kernel, directory: Directory, first_pfn: int) -> MappedPages:
-    """Return what the vmemmap pages of the chunk at `first_pfn` are mapped to."""
+def map_chunk(
+    kernel: Kernel, directory: Directory, first_pfn: int, count: int = CHUNK_PAGES
+) -> MappedPages:
+    """Return what the vmemmap pages of the chunk at `first_pfn` are mapped to.
+
+    `count`: struct pages of the chunk, a number of whole sections.
+    """
     size = kernel.page.size
     start = kernel.vmemmap + first_pfn * size
-    return map_range(kernel, directory, start, CHUNK_PAGES * size // VMEMMAP_PAGE)
+    return map_range(kernel, directory, start, count * size // VMEMMAP_PAGE)
 
 
 def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
     """Read each distinct frame behind the chunk at `first_pfn` once, and classify what it holds."""
     size = kernel.page.size
-    in_section, online = in_sections(kernel, first_pfn)
+    count = len(mapped.frame) * VMEMMAP_PAGE // size
+    in_section, online = in_sections(kernel, first_pfn, count)
     frame, present, unknown = mapped.frame, mapped.present, mapped.unknown
-    pages_count = len(frame)
 
-    wanted = present & _touched(online, size, pages_count)
+    wanted = present & _touched(online, size, len(frame))
     frames = distinct(frame, wanted)
     last = len(frames.values)
     words = np.zeros((last + 1, WORDS), np.uint64)
@@ -113,11 +122,11 @@ def read_chunk(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Chunk:
     content = Content(words, row, size)
     read = row < last
 
-    there = in_section & _covered(present | unknown, size)
-    was_read = _covered(read, size)
+    there = in_section & _covered(present | unknown, size, count)
+    was_read = _covered(read, size, count)
     seen = there & was_read & online
-    compound = content.all_words(CHUNK_PAGES, kernel.page.compound)
-    flags = content.all_words(CHUNK_PAGES, kernel.page.flags)
+    compound = content.all_words(count, kernel.page.compound)
+    flags = content.all_words(count, kernel.page.flags)
     struct_pages = Words(
         first_pfn,
         mapped=there,
@@ -150,43 +159,46 @@ def map_range(kernel: Kernel, directory: Directory, start: int, count: int) -> M
     page_map = map_pages(kernel.memory, kernel.paging, blocks)
     frame = np.zeros(count, np.uint64)
     present, writable, split, unknown = (np.zeros(count, np.bool_) for _ in range(4))
+    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
+    found = (page_map.frame, page_map.present, page_map.writable, is_split, page_map.unreadable)
     # Signed, because a chunk of struct pages of an odd size can begin inside a block.
     first = (page_map.address.astype(np.int64) - np.int64(start - (1 << 64))) // VMEMMAP_PAGE
-    place = first[:, None] + np.arange(ENTRIES)
-    inside = (place >= 0) & (place < count)
-    place = place[inside]
-    frame[place] = page_map.frame[inside]
-    present[place] = page_map.present[inside]
-    writable[place] = page_map.writable[inside]
-    unknown[place] = page_map.unreadable[inside]
-    is_split = page_map.present & (page_map.maps == Maps.PTE_TABLE)[:, None]
-    split[place] = is_split[inside]
+    if start % BLOCK == 0 and count % ENTRIES == 0:
+        for whole, part in zip((frame, present, writable, split, unknown), found, strict=True):
+            whole.reshape(-1, ENTRIES)[first // ENTRIES] = part
+    else:
+        place = first[:, None] + np.arange(ENTRIES)
+        inside = (place >= 0) & (place < count)
+        for whole, part in zip((frame, present, writable, split, unknown), found, strict=True):
+            whole[place[inside]] = part[inside]
     return MappedPages(frame, present, writable, split, unknown)
 
 
-def in_sections(kernel: Kernel, first_pfn: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return, for each pfn of a chunk, whether its section is present, and online."""
+def in_sections(
+    kernel: Kernel, first_pfn: int, pages: int, each: int = 1
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return, for each `each` of `pages` pfns, whether their section is present, and online."""
     sections = kernel.sections
-    count = CHUNK_PAGES // sections.pages
+    count = pages // sections.pages
     number = sections.numbers - np.uint64(first_pfn // sections.pages)
     here = number < np.uint64(count)  # smaller numbers have wrapped around to huge ones
     present, online = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     present[number[here].astype(np.intp)] = True
     online[number[here].astype(np.intp)] = sections.online[here]
-    return present.repeat(sections.pages), online.repeat(sections.pages)
+    return present.repeat(sections.pages // each), online.repeat(sections.pages // each)
 
 
-def _ends(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the vmemmap page of the first and of the last byte of each struct page of a chunk."""
-    first = np.arange(CHUNK_PAGES, dtype=np.intp) * size
+def _ends(size: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the vmemmap page of the first and of the last byte of each of `count` struct pages."""
+    first = np.arange(count, dtype=np.intp) * size
     return first // VMEMMAP_PAGE, (first + size - 1) // VMEMMAP_PAGE
 
 
-def _covered(vmemmap_pages: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+def _covered(vmemmap_pages: NDArray[np.bool_], size: int, count: int) -> NDArray[np.bool_]:
     """Spread a property of vmemmap pages over the struct pages that lie wholly in such pages."""
     if VMEMMAP_PAGE % size == 0:
         return vmemmap_pages.repeat(VMEMMAP_PAGE // size)
-    first, last = _ends(size)
+    first, last = _ends(size, count)
     covered: NDArray[np.bool_] = vmemmap_pages[first] & vmemmap_pages[last]
     return covered
 
@@ -196,7 +208,7 @@ def _touched(struct_pages: NDArray[np.bool_], size: int, count: int) -> NDArray[
     if VMEMMAP_PAGE % size == 0:
         return np.asarray(struct_pages.reshape(count, -1).any(axis=1))
     touched = np.zeros(count, np.bool_)
-    first, last = _ends(size)
+    first, last = _ends(size, len(struct_pages))
     touched[first[struct_pages]] = True
     touched[last[struct_pages]] = True
     return touched

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
 from hvoinspect.vmemmap.backing import backing_of
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, Chunk, MappedPages, read_chunk
+from hvoinspect.vmemmap.chunks import Chunk, MappedPages, read_chunk
 from hvoinspect.vmemmap.distinct import distinct
-from hvoinspect.vmemmap.hugepages import Hugepages, find_hugepages
-from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, PageClass
+from hvoinspect.vmemmap.hugepages import find_hugepages
+from hvoinspect.vmemmap.oddities import oddities
+from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.part import Part
-from hvoinspect.vmemmap.rules import LostTails
 from hvoinspect.vmemmap.savings import map_of
 
 
@@ -32,7 +32,7 @@ def detailed_look(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Part:
         inferred=0,
         hugepages=hugepages,
         mappings=map_of(mapped, frames, first_pfn, size),
-        lost=_lost_tails(chunk, hugepages),
+        oddities=oddities(kernel, chunk, hugepages),
         backing=backing_of(
             frames,
             begins.astype(np.uint64) + np.uint64(first_pfn),
@@ -49,24 +49,6 @@ def _free_blocks(kernel: Kernel, chunk: Chunk) -> NDArray[np.uint64]:
         return np.zeros(0, np.uint64)
     shift = np.uint64(8 * (mark.where.offset & 7) + mark.bits.shift)
     mask, value = np.uint64(mark.bits.mask) << shift, np.uint64(mark.value) << shift
-    marked = chunk.content.matches(CHUNK_PAGES, mark.where.offset & ~7, mask, value)
+    marked = chunk.content.matches(len(chunk.online), mark.where.offset & ~7, mask, value)
     free = np.flatnonzero(marked & (chunk.pages.kind == PageClass.SINGLE) & chunk.online)
     return free.astype(np.uint64) + np.uint64(chunk.first_pfn)
-
-
-def _lost_tails(chunk: Chunk, hugepages: Hugepages) -> LostTails:
-    """Return the tails of `chunk` that lead to no head, without those of its `hugepages`."""
-    pages = chunk.pages
-    tail = np.flatnonzero(pages.kind == PageClass.TAIL)
-    head = pages.head[tail]
-    broken = head == UNKNOWN_HEAD
-    local = head - np.uint64(chunk.first_pfn)
-    inside = ~broken & (local < np.uint64(len(pages.kind)))
-    named = pages.kind[local[inside].astype(np.intp)]
-    broken[inside] = (named != PageClass.HEAD) & (named != PageClass.UNREADABLE)
-    mine = np.zeros(len(pages.kind), np.bool_)
-    for pfn, order in zip(hugepages.pfn, hugepages.order, strict=True):
-        first = int(pfn) - chunk.first_pfn
-        mine[first : first + (1 << int(order))] = True
-    lost = tail[broken & ~mine[tail]]
-    return LostTails(lost.astype(np.uint64) + np.uint64(chunk.first_pfn), pages.head[lost])

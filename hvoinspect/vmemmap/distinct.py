@@ -12,13 +12,15 @@ class Distinct(NamedTuple):
     """The distinct values among the chosen ones of p, d of them.
 
     `values` uint64[d], ascending. `row` intp[p]: which of them stands at each place, -1 where none
-    was chosen. `times` int64[d]: how often each is there, `first` intp[d]: where at first.
+    was chosen. `times` int64[d]: how often each is there, `first` and `last` intp[d]: where
+    at first, and at last.
     """
 
     values: NDArray[np.uint64]
     row: NDArray[np.intp]
     times: NDArray[np.int64]
     first: NDArray[np.intp]
+    last: NDArray[np.intp]
 
 
 def distinct(values: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> Distinct:
@@ -32,11 +34,12 @@ def distinct(values: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> Distinct:
     some = values[used]
     if (some[1:] > some[:-1]).all():
         row[used] = np.arange(len(used))
-        return Distinct(some, row, np.ones(len(used), np.int64), used)
+        return Distinct(some, row, np.ones(len(used), np.int64), used, used)
     begins = np.concatenate([[True], some[1:] != some[:-1]])
     found, of_run = np.unique(some[begins], return_inverse=True)
     of_place = of_run[np.cumsum(begins) - 1]
     row[used] = of_place
-    first = np.zeros(len(found), np.intp)
-    first[of_place[::-1]] = used[::-1]  # of places assigned more than once the last counts
-    return Distinct(found, row, np.bincount(of_place), first)
+    first, last = np.zeros(len(found), np.intp), np.zeros(len(found), np.intp)
+    last[of_place] = used  # of places assigned more than once the last counts
+    first[of_place[::-1]] = used[::-1]
+    return Distinct(found, row, np.bincount(of_place), first, last)

@@ -1,18 +1,22 @@
-"""A look at one chunk: quick where that will do, in detail where not, again where it moved."""
+"""A look at a part of the vmemmap: quick where that will do, in detail where not."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
 import numpy as np
 
-from hvoinspect.target.layout import Kernel
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, map_chunk
+from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
+from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, Window, map_chunk
 from hvoinspect.vmemmap.detail import detailed_look
+from hvoinspect.vmemmap.hugepages import orders
 from hvoinspect.vmemmap.pagetable import Directory, walk_directory
 from hvoinspect.vmemmap.part import Part
 from hvoinspect.vmemmap.quick import can_be_quick, quick_look
 
 ATTEMPTS = 4
-"""How often a chunk is looked at whose mapping changes meanwhile."""
+"""How often something is looked at whose mapping changes meanwhile."""
 
 
 def look_at(kernel: Kernel, directory: Directory, first_pfn: int, *, exhaustive: bool) -> Part:
@@ -24,25 +28,74 @@ def look_at(kernel: Kernel, directory: Directory, first_pfn: int, *, exhaustive:
     that cannot be read.
     """
     if not kernel.live:
-        return _look(kernel, map_chunk(kernel, directory, first_pfn), first_pfn, exhaustive)
-    mapped = _map_now(kernel, first_pfn)
+        mapped = map_chunk(kernel, directory, first_pfn)
+        return _look(kernel, mapped, first_pfn, exhaustive=exhaustive)
+    whole = (first_pfn, first_pfn + CHUNK_PAGES)
+    map_now = partial(_map_now, kernel, whole, whole)
+    return _look_until_still(kernel, map_now, first_pfn, exhaustive=exhaustive)
+
+
+def look_closely(kernel: Kernel, windows: Sequence[Window]) -> Iterator[Part]:
+    """Look at `windows` alone, and read all of them: of what is around them nothing is known.
+
+    So what is read was read within the shortest time, one moment of a machine that moves.
+    """
+    span = close_span(kernel)
+    for first in sorted({start // span * span for start, _ in windows}):
+        inside = [
+            (max(start, first), min(end, first + span))
+            for start, end in windows
+            if start < first + span and end > first
+        ]
+        map_now = partial(_map_windows, kernel, (first, first + span), inside)
+        yield _look_until_still(kernel, map_now, first, exhaustive=True)
+
+
+def close_span(kernel: Kernel) -> int:
+    """Return how many struct pages a close look has around it: whole sections and hugepages."""
+    return max(kernel.sections.pages, 1 << max(orders(kernel)))
+
+
+def _look_until_still(
+    kernel: Kernel, map_now: Callable[[], MappedPages], first_pfn: int, *, exhaustive: bool
+) -> Part:
+    mapped = map_now()
     for _ in range(ATTEMPTS):
-        part = _look(kernel, mapped, first_pfn, exhaustive)
-        before, mapped = mapped, _map_now(kernel, first_pfn)
+        part = _look(kernel, mapped, first_pfn, exhaustive=exhaustive)
+        before, mapped = mapped, map_now()
         if all(np.array_equal(*pair) for pair in zip(before, mapped, strict=True)):
             break
     return part
 
 
-def _look(kernel: Kernel, mapped: MappedPages, first_pfn: int, exhaustive: bool) -> Part:
+def _look(kernel: Kernel, mapped: MappedPages, first_pfn: int, *, exhaustive: bool) -> Part:
     part = None
     if can_be_quick(kernel):
         part = quick_look(kernel, mapped, first_pfn, exhaustive=exhaustive)
     return part or detailed_look(kernel, mapped, first_pfn)
 
 
-def _map_now(kernel: Kernel, first_pfn: int) -> MappedPages:
-    start = kernel.page_address(first_pfn)
-    end = min(kernel.page_address(first_pfn + CHUNK_PAGES), kernel.vmemmap_end)
+def _map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> MappedPages:
+    """Walk the page tables of `windows`; all that is around them is `unknown`."""
+    size, first = kernel.page.size, whole[0]
+    chosen = np.zeros((whole[1] - first) * size // VMEMMAP_PAGE, np.bool_)
+    for start, end in windows:
+        low, high = (start - first) * size, (end - first) * size
+        chosen[low // VMEMMAP_PAGE : -(-high // VMEMMAP_PAGE)] = True
+    around = min(start for start, _ in windows), max(end for _, end in windows)
+    mapped = _map_now(kernel, whole, around)
+    return MappedPages(
+        frame=np.where(chosen, mapped.frame, np.uint64(0)),
+        present=mapped.present & chosen,
+        writable=mapped.writable & chosen,
+        split=mapped.split & chosen,
+        unknown=mapped.unknown | ~chosen,
+    )
+
+
+def _map_now(kernel: Kernel, whole: Window, part: Window) -> MappedPages:
+    """Return the mappings of the pfns `whole`: those of `part` as of now, the others as holes."""
+    start = kernel.page_address(part[0])
+    end = min(kernel.page_address(part[1]), kernel.vmemmap_end)
     directory = walk_directory(kernel.memory, kernel.paging, start, end)
-    return map_chunk(kernel, directory, first_pfn)
+    return map_chunk(kernel, directory, whole[0], whole[1] - whole[0])

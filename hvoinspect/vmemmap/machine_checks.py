@@ -7,54 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Hstate
-from hvoinspect.vmemmap.frames import read_frames
 from hvoinspect.vmemmap.hugepages import Hugepages
+from hvoinspect.vmemmap.oddities import Oddity
 from hvoinspect.vmemmap.rules import Breach, Evidence, Rule
-
-TAIL_MAPPING = 0x400
-"""Low bits of what `mapping` of a tail is poisoned with (include/linux/poison.h, TAIL_MAPPING); the
-high ones hang on CONFIG_ILLEGAL_POINTER_VALUE."""
-
-
-def zones_tail_frame(evidence: Evidence) -> Iterator[Breach]:
-    """From 7.1 on, all of a zone's shared tail frame is tails of that zone, without PG_head.
-
-    622026e87c40. One frame stands for the tails of every optimized hugepage of the zone and order,
-    so damage to it is damage to all of them. Judged are the flag PG_head, node and zone, and
-    `mapping`, poisoned in every tail; the compound words are `tail-decodes-to-head`'s. Nothing else
-    in it holds on all kernels: measured on 7.3, the frame for 1 GiB pages set up at boot is left
-    with reference counts of 1 and with list heads that differ. mm/hugetlb_vmemmap.c,
-    `vmemmap_get_tail()`.
-    """
-    page, pages = evidence.kernel.page, evidence.hugepages
-    used = sorted(
-        (frame, key)
-        for key, frame in evidence.tail_frames.items()
-        if (pages.tail_frame == frame).any()
-    )
-    words, readable = read_frames(
-        evidence.kernel.memory, np.array([frame for frame, _ in used], np.uint64)
-    )
-    each = page.size // 8
-    for (frame, (node, zone, _)), content, there in zip(used, words, readable, strict=True):
-        if not there or VMEMMAP_PAGE % page.size:
-            continue
-        flags = content[page.flags // 8 :: each]
-        wrong = (flags & np.uint64(page.head_bit)) != 0
-        wrong |= (flags >> np.uint64(page.node.shift) & np.uint64(page.node.mask)) != node
-        wrong |= (flags >> np.uint64(page.zone.shift) & np.uint64(page.zone.mask)) != zone
-        if page.mapping is not None:
-            mapping = content[page.mapping // 8 :: each]
-            wrong |= (mapping & np.uint64(VMEMMAP_PAGE - 1)) != TAIL_MAPPING
-        if not wrong.any():
-            continue
-        users = pages.where(pages.tail_frame == frame)
-        first = int(np.argmax(wrong))
-        yield Breach(
-            int(users.pfn[0]) + VMEMMAP_PAGE // page.size + first,
-            f"tails of node {node}, zone {zone} in all of frame {frame:#x}",
-            f"{int(wrong.sum())} struct pages that are none, behind {len(users)} hugepages",
-        )
 
 
 def vmemmap_aligned(evidence: Evidence) -> Iterator[Breach]:
@@ -79,13 +34,15 @@ def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
     """There are as many hugetlb pages of each size on each node as the pool's counters say.
 
     All kernels: `nr_huge_pages_node` and `free_huge_pages_node` of struct hstate against the heads
-    found, and those with HPG_freed. Told only where all of the vmemmap could be read. A warning,
-    because a hugepage that is on its way out is not counted any more but looks like one until its
-    vmemmap is restored (mm/hugetlb.c, `__remove_hugetlb_folio()`).
+    found, and those with HPG_freed. Told only where all of the vmemmap could be read, and nothing
+    is marked as a hugetlb page that is none; of a live kernel only where no hugepage was allocated
+    meanwhile, and nothing of its free ones, which every fault changes. Those that the
+    kernel is making or dissolving are not counted, by neither. A warning: the kernel can live on.
     """
+    live = evidence.kernel.live
     for hstate in _pools(evidence):
         pages = evidence.hugepages.where(evidence.hugepages.order == hstate.order)
-        total, free = hstate.total or {}, hstate.free
+        total, free = hstate.total or {}, None if live else hstate.free
         for node in sorted({*total, *pages.node.tolist()}):
             here = pages.where(pages.node == node)
             seen, seen_free = len(here), int(here.free.sum())
@@ -97,7 +54,7 @@ def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
                 int(here.pfn[0]) if seen else evidence.first_pfn,
                 f"{told} hugepages of order {hstate.order} on node {node}"
                 + ("" if told_free is None else f", {told_free} free"),
-                f"{seen} found, {seen_free} free",
+                f"{seen} found" + ("" if told_free is None else f", {seen_free} free"),
             )
 
 
@@ -107,10 +64,13 @@ def static_key_counts_optimized(evidence: Evidence) -> Iterator[Breach]:
     `hugetlb_optimize_vmemmap_key`, raised by one with each hugepage that is optimized and lowered
     when it is restored (mm/hugetlb_vmemmap.c), gone with da3e2d1ca43d (7.1). Told only where all of
     the vmemmap could be read and the pools' counters agree: else hugepages may have gone unseen.
-    Where flag and page tables differ, which another rule tells, either count will do.
+    Nothing is told while a hugepage is made or dissolved. Where flag and page tables differ, which
+    another rule tells, either count will do.
     """
     counters, pages = evidence.counters, evidence.hugepages
-    if counters is None or counters.optimized_key is None or not evidence.whole:
+    if counters is None or counters.optimized_key is None or not _all_counted(evidence):
+        return
+    if len(evidence.changing):
         return
     if next(pool_counters_agree(evidence), None) is not None:
         return
@@ -129,12 +89,10 @@ def vmemmap_frames_in_use(evidence: Evidence) -> Iterator[Breach]:
     All kernels. HVO gives a frame back only after it is mapped nowhere, and takes one out before it
     maps it (mm/hugetlb_vmemmap.c, `free_vmemmap_page_list()`, `alloc_vmemmap_page_list()`). Free
     are the blocks in the lists of mm/page_alloc.c, whose first page is of the type buddy with its
-    order in `private`; pages in the lists of a CPU bear no mark. On a live kernel nothing is said
-    where the pools' counters moved meanwhile, or are not known.
+    order in `private`; pages in the lists of a CPU bear no mark.
     """
-    kernel, counters, backing = evidence.kernel, evidence.counters, evidence.backing
-    moved = counters is None or any(hstate.total is None for hstate in counters.hstates)
-    if not len(backing.free) or (kernel.live and moved):
+    kernel, backing = evidence.kernel, evidence.backing
+    if not len(backing.free):
         return
     order = np.argsort(backing.free)
     block = backing.free[order]
@@ -150,16 +108,11 @@ def vmemmap_frames_in_use(evidence: Evidence) -> Iterator[Breach]:
             int(backing.pfn[i]) + inside * VMEMMAP_PAGE // kernel.page.size,
             "a frame that is in use, as it is mapped in the vmemmap",
             f"frame {first + inside:#x} is free, in the block at pfn {start:#x}",
+            also=((start, start + 1),),
         )
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(
-        "zones-tail-frame",
-        "error",
-        "Every optimized hugepage of that zone and size reads damaged struct pages.",
-        zones_tail_frame,
-    ),
     Rule(
         "vmemmap-aligned",
         "error",
@@ -186,16 +139,20 @@ RULES: tuple[Rule, ...] = (
         "error",
         "The next user of that memory will overwrite these struct pages.",
         vmemmap_frames_in_use,
-        whole=True,
     ),
 )
 
 
 def _pools(evidence: Evidence) -> tuple[Hstate, ...]:
     """Return the pools whose counters can be held against what was found."""
-    if evidence.counters is None or not evidence.whole:
+    if evidence.counters is None or not _all_counted(evidence):
         return ()
     return tuple(hstate for hstate in evidence.counters.hstates if hstate.total is not None)
+
+
+def _all_counted(evidence: Evidence) -> bool:
+    """Tell whether all hugetlb pages there are can have been counted."""
+    return evidence.whole and not evidence.oddities.any(Oddity.NO_HUGEPAGE)
 
 
 def _count(pages: Hugepages, flagged: bool) -> int:

@@ -100,6 +100,16 @@ class Pages:
     flagged_tails: NDArray[np.uint64]
 
 
+def mask_order(compound: NDArray[np.uint64], page_size: int) -> NDArray[np.uint8]:
+    """Return the order of compound pages whose tails hold the masks `compound`: uint8[n].
+
+    `set_compound_head()` (8c846c879e22): as many low zeros as the bytes of 2^order struct pages
+    take. More than MAX_MASK_ORDER, or 0, for a word that is no mask.
+    """
+    shift = np.uint8(page_size.bit_length() - 1)
+    return np.asarray(np.bitwise_count(~compound | np.uint64(1)) - shift)
+
+
 def decode(
     compound: NDArray[np.uint64],
     address: NDArray[np.uint64],
@@ -118,20 +128,20 @@ def decode(
     low_zeros = ~value
     is_mask = (low_zeros & (low_zeros + np.uint64(1))) == 0
     if page.size & (page.size - 1) == 0:
-        bits = np.bitwise_count(low_zeros)
-        shift = page.size.bit_length() - 1
-        is_mask &= (bits > shift) & (bits <= shift + MAX_MASK_ORDER)
+        order = mask_order(compound, page.size)
+        is_mask &= (order > 0) & (order <= MAX_MASK_ORDER)
     else:
         is_mask[:] = False
     target = np.where(is_mask, address & value, value)
     offset = target - start
-    inside = (target >= start) & (target < end) & (offset % size == 0)
+    index = offset // size
+    inside = (target >= start) & (target < end) & (index * size == offset)
     tail = (compound & np.uint64(1)) != 0
     encoding = np.full(len(compound), Encoding.UNDECODABLE, np.uint8)
     encoding[inside & ~is_mask] = Encoding.POINTER
     encoding[inside & is_mask] = Encoding.MASK
     encoding[~tail] = Encoding.NONE
-    head = np.where(inside & tail, offset // size, UNKNOWN_HEAD)
+    head = np.where(inside & tail, index, UNKNOWN_HEAD)
     return encoding, head
 
 

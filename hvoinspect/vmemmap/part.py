@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hvoinspect.vmemmap.backing import Backing
 from hvoinspect.vmemmap.hugepages import Hugepages
-from hvoinspect.vmemmap.rules import LostTails
+from hvoinspect.vmemmap.oddities import Oddities
 from hvoinspect.vmemmap.savings import Mappings
 
 
@@ -28,5 +28,5 @@ class Part:
     inferred: int
     hugepages: Hugepages
     mappings: Mappings
-    lost: LostTails
+    oddities: Oddities
     backing: Backing

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
 from hvoinspect.target.memory import WORDS
 from hvoinspect.vmemmap.backing import MAX_FREE_ORDER, backing_of
-from hvoinspect.vmemmap.chunks import CHUNK_PAGES, MappedPages, in_sections
+from hvoinspect.vmemmap.chunks import MappedPages, in_sections
 from hvoinspect.vmemmap.distinct import Distinct, distinct
 from hvoinspect.vmemmap.hugepages import (
     Heads,
@@ -31,6 +31,7 @@ from hvoinspect.vmemmap.hugepages import (
     orders,
     regular_hugepages,
 )
+from hvoinspect.vmemmap.oddities import no_oddities
 from hvoinspect.vmemmap.pages import (
     UNKNOWN_HEAD,
     Encoding,
@@ -40,7 +41,6 @@ from hvoinspect.vmemmap.pages import (
     mask_word,
 )
 from hvoinspect.vmemmap.part import Part
-from hvoinspect.vmemmap.rules import LostTails
 from hvoinspect.vmemmap.savings import map_of
 from hvoinspect.vmemmap.summary import (
     FreeBlocks,
@@ -54,9 +54,9 @@ from hvoinspect.vmemmap.summary import (
 
 LEAD_ORDER = 9
 """Order of the memory that one vmemmap page of the first wave stands for: 2 MiB."""
-BATCH = 64
-"""Frames read and summarized at a time: 256 KiB, which stay in a processor's second-level cache
-from the one to the other."""
+BATCH = 128
+"""Frames read and summarized at a time: 512 KiB, which stay in a processor's caches from the one to
+the other. With fewer, what a call of NumPy costs shows."""
 
 
 def can_be_quick(kernel: Kernel) -> bool:
@@ -83,8 +83,7 @@ def quick_look(
         if not exhaustive:
             frames.read(place.leads())
             cover = _infer(place, frames)
-        row = place.frames.row[place.wanted & (cover.owner < 0) & ~cover.free]
-        frames.read(np.unique(row[frames.summaries.holds[row] == Holds.UNREAD]))
+        frames.read(frames.unread(place.wanted & (cover.owner < 0) & ~cover.free))
         return _part(place, frames, cover)
     return None
 
@@ -122,8 +121,9 @@ class _Place:
 
 def _place_of(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> _Place:
     per = VMEMMAP_PAGE // kernel.page.size
-    in_section, online = (pages[::per] for pages in in_sections(kernel, first_pfn))
-    pfn = np.arange(first_pfn, first_pfn + CHUNK_PAGES, per, dtype=np.uint64)
+    count = len(mapped.frame) * per
+    in_section, online = in_sections(kernel, first_pfn, count, per)
+    pfn = np.arange(first_pfn, first_pfn + count, per, dtype=np.uint64)
     return _Place(
         kernel=kernel,
         mapped=mapped,
@@ -147,10 +147,14 @@ class _Frames:
         self._address = place.address[place.frames.first]
         self._buffer = np.zeros((BATCH, WORDS), np.uint64)
         self._free: list[FreeBlocks] = []
+        self._shown: _Shown | None = None
         self.summaries: Summaries = no_summaries(len(place.frames.values))
 
     def read(self, rows: NDArray[np.intp]) -> None:
         """Read the frames `rows`, ascending. Raises IrregularError."""
+        if not len(rows):
+            return
+        self._shown = None
         memory, frames, summaries = self._place.kernel.memory, self._place.frames, self.summaries
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
@@ -164,6 +168,18 @@ class _Frames:
                 self._free.append(free)
         mixed = rows[summaries.holds[rows] == Holds.MIXED]
         require((frames.times[mixed] == 1).all())
+
+    def unread(self, pages: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the frames behind `pages`, bool[p], that were not read yet, as rows, ascending."""
+        chosen = np.zeros(len(self.summaries.holds), np.bool_)
+        chosen[self._place.frames.row[pages]] = True
+        return np.flatnonzero(chosen & (self.summaries.holds == Holds.UNREAD))
+
+    def shown(self) -> _Shown:
+        """Tell of each vmemmap page what was read of it. Raises IrregularError."""
+        if self._shown is None:
+            self._shown = _show(self._place, self.summaries)
+        return self._shown
 
     def free(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return the pfn of each free block read so far, ascending, and its order.
@@ -210,9 +226,9 @@ def _no_cover(place: _Place) -> _Cover:
     return _Cover(np.full(len(place.pfn), -1, np.intp), np.zeros(len(place.pfn), np.bool_))
 
 
-def _shown(place: _Place, frames: _Frames) -> _Shown:
+def _show(place: _Place, summaries: Summaries) -> _Shown:
     """Tell of each vmemmap page what the frame behind it holds, and means there."""
-    summaries, kernel = frames.summaries, place.kernel
+    kernel = place.kernel
     row = place.frames.row
     holds = np.append(summaries.holds, np.uint8(Holds.UNREAD))[row]
     holds[~place.wanted] = Holds.UNREAD
@@ -229,7 +245,7 @@ def _shown(place: _Place, frames: _Frames) -> _Shown:
 
 def _infer(place: _Place, frames: _Frames) -> _Cover:
     """Tell what the first wave shows to be covered."""
-    shown, (free, free_order) = _shown(place, frames), frames.free()
+    shown, (free, free_order) = frames.shown(), frames.free()
     order = np.append(frames.summaries.order, np.uint8(0))[place.frames.row].astype(np.intp)
     begins = np.flatnonzero(shown.real & (order >= LEAD_ORDER) & (order <= MAX_FREE_ORDER))
     length = np.left_shift(1, order[begins]) // place.per
@@ -239,11 +255,12 @@ def _infer(place: _Place, frames: _Frames) -> _Cover:
     require(not (free_begins % place.per).any())
     free_begins //= place.per
 
-    times = np.zeros(len(place.pfn), np.int8)
     for start, size in ((begins, length), (free_begins, free_length)):
-        require(not (start % size).any())  # naturally aligned, so it ends in this chunk, too
-        np.add.at(times, _each(start, size), 1)
-    require((times <= 1).all())
+        require(not (start % size).any())
+        require((start + size <= len(place.pfn)).all())
+    begin, end = np.concatenate([begins, free_begins]), np.concatenate([length, free_length])
+    begin, end = np.sort(begin), np.sort(begin + end)
+    require((begin[1:] >= end[:-1]).all())  # so none overlaps with another
     cover = _no_cover(place)
     cover.owner[_each(begins, length)] = np.repeat(begins, length)
     cover.free[_each(free_begins, free_length)] = True
@@ -259,16 +276,16 @@ def _each(start: NDArray[np.intp], size: NDArray[np.intp]) -> NDArray[np.intp]:
 
 def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
     """Put together what the chunk comes to."""
-    shown, summaries = _shown(place, frames), frames.summaries
+    shown, summaries = frames.shown(), frames.summaries
     _require_heads(place, shown)
     _require_masks(place, summaries, shown)
+    _require_whole(place, summaries, shown)
     _require_covered(place, shown, cover)
     hugepages = _hugepages(place, summaries, shown, cover)
     classes, encodings = _count(place, summaries, shown, cover)
     offline = int((place.known & ~place.online).sum()) * place.per
     classes[PageClass.SINGLE] += offline
-    classes[PageClass.HOLE] = CHUNK_PAGES - classes.sum()
-    none = np.zeros(0, np.uint64)
+    classes[PageClass.HOLE] = len(place.pfn) * place.per - classes.sum()
     return Part(
         classes=classes,
         encodings=encodings,
@@ -276,7 +293,7 @@ def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
         inferred=int((place.wanted & (shown.holds == Holds.UNREAD)).sum()) * place.per,
         hugepages=hugepages,
         mappings=map_of(place.mapped, place.frames, place.first_pfn, place.kernel.page.size),
-        lost=LostTails(none, none),
+        oddities=no_oddities(),
         backing=backing_of(place.frames, place.pfn, *frames.free()),
     )
 
@@ -285,7 +302,8 @@ def _require_heads(place: _Place, shown: _Shown) -> None:
     """Require that each tail leads to a head that could be read, or might be one."""
     leading = np.flatnonzero((shown.target != UNKNOWN_HEAD) & ~shown.real)
     local = shown.target[leading] - np.uint64(place.first_pfn)
-    require((local < np.uint64(CHUNK_PAGES)).all())  # what is before the chunk wraps around
+    # What is before the chunk has wrapped around to huge numbers.
+    require((local < np.uint64(len(place.pfn) * place.per)).all())
     require(not (local % np.uint64(place.per)).any())
     head = (local // np.uint64(place.per)).astype(np.intp)
     unreadable = shown.holds[head] == Holds.UNREADABLE
@@ -300,6 +318,28 @@ def _require_masks(place: _Place, summaries: Summaries, shown: _Shown) -> None:
     require(shown.real[heads].all())
     order = summaries.order[place.frames.row[heads]]
     require(np.array_equal(shown.word[heads], mask_word(page, order)))
+
+
+def _require_whole(place: _Place, summaries: Summaries, shown: _Shown) -> None:
+    """Require that what leads to a head is as much as its order says, and all online is mapped."""
+    mapped = place.mapped
+    require((mapped.present | mapped.unknown | ~place.online).all())
+    begins = np.flatnonzero(shown.real)
+    order = summaries.order[place.frames.row[begins]].astype(np.intp)
+    require((order <= MAX_FREE_ORDER).all())
+    length = np.left_shift(1, order) // place.per
+    ends = begins + length
+    require((length > 0).all() and (ends <= len(place.pfn)).all())
+    require((begins[1:] >= ends[:-1]).all())
+    target = np.full(len(place.pfn), UNKNOWN_HEAD, np.uint64)
+    target[_each(begins, length)] = np.repeat(place.pfn[begins], length)
+    was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
+    owned = was_read & (target != UNKNOWN_HEAD)
+    require(np.array_equal(shown.target[owned], target[owned]))
+    # What else leads somewhere leads to a head that could not be read.
+    others = np.flatnonzero(was_read & ~owned & (shown.target != UNKNOWN_HEAD))
+    head = (shown.target[others] - np.uint64(place.first_pfn)).astype(np.intp) // place.per
+    require((shown.holds[head] == Holds.UNREADABLE).all())
 
 
 def _require_covered(place: _Place, shown: _Shown, cover: _Cover) -> None:
@@ -325,7 +365,10 @@ def _hugepages(place: _Place, summaries: Summaries, shown: _Shown, cover: _Cover
         lost = ~place.wanted[each] | (shown.holds[each] == Holds.UNREADABLE)
         mine = shown.target[each] == place.pfn[first][:, None]
         require((lost | mine | (cover.owner[each] == first[:, None])).all())
-        heads = Heads(place.pfn[first], summaries.flags[row[first]], summaries.private[row[first]])
+        at = row[first]
+        heads = Heads(
+            place.pfn[first], summaries.flags[at], summaries.private[at], summaries.frozen[at]
+        )
         is_mask = shown.word[first] >= lowest_mask(kernel.page)
         encoding = np.where(is_mask, Encoding.MASK, Encoding.POINTER)
         parts.append(regular_hugepages(kernel, place.mapped, each, ~lost, heads, size, encoding))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hvoinspect.target.layout import Counters, Kernel, TailFrames
 from hvoinspect.vmemmap.backing import Backing
+from hvoinspect.vmemmap.chunks import Window
 from hvoinspect.vmemmap.hugepages import Hugepages
+from hvoinspect.vmemmap.oddities import Oddities
 from hvoinspect.vmemmap.savings import Mappings
 
 Severity = Literal["error", "warning"]
@@ -23,8 +24,8 @@ class Finding:
     """A breach of a rule, at the struct page `pfn`.
 
     `confirmed` says that it still held when the memory was read again, or that the memory does not
-    move. `meaning` is one sentence on what follows from it. `also` are pfns of other struct pages
-    that it was found from.
+    move. `meaning` is one sentence on what follows from it. `also` are other struct pages that it
+    was found from. Neither makes it another finding.
     """
 
     rule: str
@@ -33,41 +34,39 @@ class Finding:
     expected: str
     found: str
     confirmed: bool = False
-    meaning: str = ""
-    also: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class LostTails:
-    """Tails of compound pages other than hugetlb that lead to no head, in one chunk or in many.
-
-    `pfn` uint64[n]; `to` uint64[n]: the pfn that the compound word names, or UNKNOWN_HEAD.
-    """
-
-    pfn: NDArray[np.uint64]
-    to: NDArray[np.uint64]
+    meaning: str = field(default="", compare=False)
+    also: tuple[Window, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that was read of a machine, for rules to judge.
 
-    `first_pfn`: of the first present section, where what concerns the machine as a whole is found.
+    `changing`: the hugepages that the kernel is making or dissolving just now. They are in nobody's
+    hands, are not counted, and nothing need hold of them yet, or any more; `hugepages` are all
+    others. `first_pfn`: of the first present section, where what concerns the machine as a whole is
+    found.
     `masks`: whether any tail's word is a mask. `whole`: every struct page was read. `counters`:
-    the kernel's own counts, None where they changed while the rest was read, so that they cannot
-    be held against it.
+    the kernel's own counts, None where they changed while the rest was read, and hugepages may have
+    come and gone, so that they cannot be held against it.
     """
 
     kernel: Kernel
     hugepages: Hugepages
+    changing: Hugepages
     mappings: Mappings
-    lost: LostTails
+    oddities: Oddities
     backing: Backing
     tail_frames: TailFrames
     first_pfn: int
     masks: bool
     whole: bool
     counters: Counters | None
+
+    def mapped_to(self, frame: np.uint64 | int) -> tuple[Window, ...]:
+        """Return struct pages on `frame`: of each chunk one where it is mapped first, and last."""
+        pfns = self.backing.pfns_on(np.uint64(frame), self.kernel.page.size)
+        return tuple((pfn, pfn + 1) for pfn in pfns)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class Breach:
     found: str
     severity: Severity | None = None
     meaning: str | None = None
-    also: tuple[int, ...] = ()
+    also: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,12 @@ class Rule:
     @property
     def holds(self) -> str:
         """What must hold, in one line."""
-        return (inspect.getdoc(self.look) or self.name).splitlines()[0]
+        return self.about.splitlines()[0]
+
+    @property
+    def about(self) -> str:
+        """What must hold, on which kernels, why, and where that comes from: lines of text."""
+        return inspect.getdoc(self.look) or self.name
 
     def findings(self, evidence: Evidence) -> Iterator[Finding]:
         """Judge `evidence`."""
@@ -125,3 +129,8 @@ def judge(rules: Sequence[Rule], evidence: Evidence, ignored: Collection[str]) -
     return [
         finding for rule in rules if rule.name not in ignored for finding in rule.findings(evidence)
     ]
+
+
+def seen_whole(hugepages: Hugepages) -> Hugepages:
+    """Return the hugepages all of whose vmemmap was read: of the others little can be said."""
+    return hugepages.where(hugepages.unknown == 0)

@@ -11,7 +11,7 @@ from hvoinspect.target.layout import Kernel
 from hvoinspect.vmemmap.census import Census, Progress, no_progress
 from hvoinspect.vmemmap.checks import RULES
 from hvoinspect.vmemmap.confirm import Confirmed, confirm
-from hvoinspect.vmemmap.hugepages import Hugepages
+from hvoinspect.vmemmap.hugepages import Hugepages, join
 from hvoinspect.vmemmap.jobs import jobs_for
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import Maps, walk_directory
@@ -91,6 +91,8 @@ def scan(
     parts = list(census.parts.values())
     classes = np.sum([part.classes for part in parts], axis=0)
     encodings = np.sum([part.encodings for part in parts], axis=0)
+    hugepages = join([evidence.hugepages, evidence.changing])
+    hugepages = hugepages.where(np.argsort(hugepages.pfn))
     shared = np.array(sorted(set(evidence.tail_frames.values())), np.uint64)
     return Scan(
         kernel=kernel,
@@ -98,10 +100,10 @@ def scan(
         encodings={encoding: int(encodings[encoding]) for encoding in Encoding},
         offline=sum(part.offline for part in parts),
         covered=sum(part.inferred for part in parts),
-        hugepages=evidence.hugepages,
+        hugepages=hugepages,
         mappings=evidence.mappings,
         pte_tables=int((directory.maps == Maps.PTE_TABLE).sum()),
-        savings=account(evidence.hugepages, evidence.mappings, shared, kernel.hvo),
+        savings=account(hugepages, evidence.mappings, shared, kernel.hvo),
         findings=tuple(replace(finding, confirmed=True) for finding in held.findings),
         ignored=tuple(rule.name for rule in RULES if rule.name in ignored),
         unstable=held.unstable,

@@ -57,8 +57,8 @@ class Summaries:
 
     `holds` uint8[f]: a Holds. `word` uint64[f]: the compound word of its tails; of MIXED, that of
     one tail, all being of one encoding. `heads`, `tails`, int16[f]: how many of each MIXED has.
-    Of HEAD: `flags` and `private`, uint64[f], and `order` uint8[f], of the head; `hugetlb` bool[f],
-    whether it bears the mark of hugetlb pages.
+    Of HEAD: `flags` and `private`, uint64[f], and `order` uint8[f], of the head; `hugetlb` and
+    `frozen`, bool[f], whether it is marked as a hugetlb page, and whether its reference count is 0.
     """
 
     holds: NDArray[np.uint8]
@@ -69,6 +69,7 @@ class Summaries:
     private: NDArray[np.uint64]
     order: NDArray[np.uint8]
     hugetlb: NDArray[np.bool_]
+    frozen: NDArray[np.bool_]
 
 
 class FreeBlocks(NamedTuple):
@@ -85,7 +86,10 @@ class FreeBlocks(NamedTuple):
 def no_summaries(count: int) -> Summaries:
     """Return the summaries of `count` frames, none of which was read yet."""
     return Summaries(
-        *(np.zeros(count, dtype) for dtype in ("u1", "u8", "i2", "i2", "u8", "u8", "u1", np.bool_))
+        *(
+            np.zeros(count, dtype)
+            for dtype in ("u1", "u8", "i2", "i2", "u8", "u8", "u1", np.bool_, np.bool_)
+        )
     )
 
 
@@ -154,6 +158,9 @@ class Summarizer:
         into.flags[rows] = words[at, page.flags // 8]
         into.private[rows] = words[at, page.private // 8]
         into.order[rows] = self._value(words, at, first, page.order).astype(np.uint8)
+        if page.refcount is not None:
+            count = self._value(words, at, first, PageField(0, page.refcount, 4))
+            into.frozen[rows] = count == 0
         if page.hugetlb is not None:
             into.hugetlb[rows] = self._marked(words, at, first, page.hugetlb)
 
@@ -179,9 +186,10 @@ class Summarizer:
         require((order > 0).all() and (order < np.uint64(self.per_frame.bit_length())).all())
         length = np.left_shift(1, order.astype(np.intp))
         require(not (place & (length - 1)).any())
+        # Heads that are inside of another one's pages are no tails, as they would have to be.
         change = np.zeros(tail.size + 1, np.int8)
-        np.add.at(change, head + 1, 1)
-        np.add.at(change, head + length, -1)
+        change[head + 1] += 1
+        change[head + length] -= 1
         require(np.array_equal(np.cumsum(change[:-1], dtype=np.int8), tail.ravel().view(np.int8)))
 
         named = word.ravel()[head + 1]
@@ -190,7 +198,9 @@ class Summarizer:
         right = mask_word(page, order)
         if not is_mask.any():
             right = some.address[mixed][row] + (place * page.size).astype(np.uint64) | np.uint64(1)
-        require(np.array_equal(word[tail], np.repeat(right, length - 1)))
+        require(np.array_equal(named, right))
+        goes_on = (word[:, 1:] == word[:, :-1]) | ~tail[:, 1:] | ~tail[:, :-1]
+        require(goes_on.all())
         if page.hugetlb is not None:
             require(not self._marked(some.words, at, place, page.hugetlb).any())
         into.word[rows] = named[0]

@@ -81,7 +81,8 @@ FOUND: dict[str, Any] = {
 
 
 def test_live() -> None:
-    times = {"default": [1.0], "exhaustive": [8.0], "kpageflags": [12.0]}
+    seconds = {"default": [1.0], "exhaustive": [8.0], "kpageflags": [12.0]}
+    times = {name: {"seconds": one, "processor": one} for name, one in seconds.items()}
     found = {"release": "7.3.4", "imports": 1.0, "opening": 2.0, "times": times}
     races, once = live.tables(
         "Live", [live.Live("7.3", {**found, "default": FOUND, "exhaustive": FOUND})]
@@ -91,6 +92,13 @@ def test_live() -> None:
         (1.5, True),
     ]
     assert once.as_json()["rows"][0]["read"] == 0.01
+
+
+def test_a_part_of_kpageflags_stands_for_all_of_it() -> None:
+    one = {"seconds": [2.0], "processor": [2.0]}
+    found = {"times": dict.fromkeys(("default", "exhaustive", "kpageflags"), one)}
+    row = live.Live("7.3", {**found, "exhaustive": FOUND}, every=16).races[0]
+    assert row[4] == 16.0
 
 
 @pytest.mark.parametrize("key", ["read_only_pages", "saved_bytes"])

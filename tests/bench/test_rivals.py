@@ -82,12 +82,13 @@ def test_kpageflags_is_counted_to_its_end(tmp_path: Path) -> None:
     words[[8, 10, -1]] = COMPOUND_TAIL | HUGE
     words[:5] = NO_PAGE
     path.write_bytes(words.tobytes())
-    assert count_kpageflags(path) == {
+    assert count_kpageflags(path=path) == {
         "struct_pages": 1 << 17,
         "heads": 3,
         "tails": 3,
         "huge_heads": 2,
     }
+    assert count_kpageflags(2, path)["struct_pages"] == (1 << 17) - 5
 
 
 def test_memory_is_that_of_a_process_and_its_children() -> None:

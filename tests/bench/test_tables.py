@@ -7,6 +7,7 @@ import pytest
 from bench import document
 from bench.cli import DOCUMENT, PARTS
 from bench.clock import Times, in_turns
+from bench.process import run
 from bench.tables import RACE, Column, Kind, Table, race, text
 from lab.errors import LabError
 
@@ -39,11 +40,13 @@ def test_values_have_three_digits_and_a_unit(value: float, kind: Kind, shown: st
 
 
 def test_a_ratio_is_of_the_least_times_and_above_1_if_ours_is_faster() -> None:
-    ours, theirs = Times((2.0, 1.0, 4.0)), Times((11.0, 10.0, 30.0))
+    ours = Times((2.0, 1.0, 4.0), (1.0, 1.0, 0.5))
+    theirs = Times((11.0, 10.0, 30.0), (4.0, 4.0, 4.0))
     row = dict(zip([c.key for c in RACE], race("scan", ours, "r", theirs, 100, 10.0), strict=True))
     assert (row["ratio"], row["ratio_of_medians"], row["met"]) == (10.0, 5.5, True)
+    assert row["ratio_of_processor"] == 8.0
     assert (row["rate"], row["rival_rate"]) == (100.0, 10.0)
-    assert race("scan", theirs, "r", ours, 100, 0.11)[7] is False
+    assert race("scan", theirs, "r", ours, 100, 0.11)[8] is False
 
 
 def test_ways_take_turns_and_the_first_turn_warms_up() -> None:
@@ -57,6 +60,12 @@ def test_ways_take_turns_and_the_first_turn_warms_up() -> None:
     assert calls == ["a", "b"] * 3
     assert {name: len(one.seconds) for name, one in times.items()} == {"a": 2, "b": 2}
     assert last == {"a": 5, "b": 6}
+
+
+def test_processors_time_is_that_of_children_too() -> None:
+    command = ["/usr/bin/python3", "-c", "sum(range(3_000_000))"]
+    times, _ = in_turns({"child": lambda: run(command), "nothing": lambda: None}, 1, warm=False)
+    assert times["child"].least_processor > 0.02 > times["nothing"].least_processor
 
 
 def test_columns_for_json_only_are_in_json_only() -> None:

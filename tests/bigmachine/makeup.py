@@ -186,6 +186,7 @@ class Makeup:
             "total": total,
             "free": free,
             "optimized": total,
+            "partly_optimized": 0,
             "vmemmap_pages_kept": total,
             "vmemmap_pages_freed": total // each * FREED_FRAMES[use],
         }

@@ -120,9 +120,19 @@ class TestRules:
         assert [rule["name"] for rule in rules if rule["name"] not in out] == []
         assert {rule["severity"] for rule in rules} == {"error", "warning"}
 
+    def test_the_whole_of_each_is_shown_if_asked_for(self, call: Call) -> None:
+        _, out, _ = call("scan", "--rules", "-v", "--width", 400)
+        rules = json.loads(call("scan", "--rules", "--json")[1])["rules"]
+        for rule in rules:
+            assert rule["about"].startswith(rule["holds"])
+            assert f"  A breach: {rule['meaning']}\n" in out
+            for paragraph in rule["about"].split("\n\n"):
+                assert " ".join(paragraph.split()) in " ".join(out.split())
+
+    @pytest.mark.parametrize("more", [(), ("-v",)])
     @pytest.mark.parametrize("width", [40, 80, 200])
-    def test_at_any_width(self, call: Call, width: int) -> None:
-        _, out, _ = call("scan", "--rules", "--width", width)
+    def test_at_any_width(self, call: Call, width: int, more: tuple[str, ...]) -> None:
+        _, out, _ = call("scan", "--rules", *more, "--width", width)
         assert max(len(line) for line in out.splitlines()) <= width
         assert "\u2026" not in out, "nothing is cut off"
 

@@ -54,12 +54,17 @@ def writable_tail(machine: Machine) -> None:
     machine.frames[table, index + 3] |= np.uint64(WRITABLE)
 
 
-def partly_remapped(machine: Machine) -> None:
+def counted_twice(machine: Machine) -> None:
     """A warning."""
+    machine.total[ORDER_2M, 0] = 2
+
+
+def partly_remapped(machine: Machine) -> None:
+    """A state: one tail vmemmap page has a writable frame of its own."""
     table, index = machine.entry(HUGE)
     fresh, old = machine.allocate(), machine.frame_of(machine.address_of(HUGE + 3 * 64))
     machine.frames[fresh] = machine.frames[old]
-    machine.frames[table, index + 3] = machine._entry(fresh, 0)
+    machine.frames[table, index + 3] = machine._entry(fresh, WRITABLE)
 
 
 def with_hugepage(corrupt: Callable[[Machine], None]) -> Machine:
@@ -119,7 +124,8 @@ SITUATIONS: Mapping[str, Callable[[], ScanResult]] = {
     ),
     "on, unknown": lambda: result_of(scanned(Machine((0,)), hvo(enabled=None)), TAKEN),
     "error": lambda: result_of(scanned(with_hugepage(writable_tail)), TAKEN),
-    "warning": lambda: result_of(scanned(with_hugepage(partly_remapped)), TAKEN),
+    "warning": lambda: result_of(scanned(with_hugepage(counted_twice)), TAKEN),
+    "partly": lambda: result_of(scanned(with_hugepage(partly_remapped)), TAKEN),
     "own view": lambda: own(view()),
     "own view, unknown": lambda: own(view(supported=None, enabled=None, shared=False)),
 }

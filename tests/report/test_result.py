@@ -59,6 +59,7 @@ CONTRACT: Mapping[str, Shape] = {
             "total": int,
             "free": int,
             "optimized": COUNT,
+            "partly_optimized": COUNT,
             "vmemmap_pages_kept": COUNT,
             "vmemmap_pages_freed": COUNT,
         }
@@ -168,6 +169,10 @@ class TestContract:
         json.dumps(result, allow_nan=False)
 
 
+def kept(pages: int, freed: int) -> dict[str, int]:
+    return {"partly_optimized": 0, "vmemmap_pages_kept": pages, "vmemmap_pages_freed": freed}
+
+
 class TestNumbers:
     def test_the_five_classes_add_up(self, result: ScanResult) -> None:
         pages = result["pages"]
@@ -215,8 +220,8 @@ class TestNumbers:
         small = {"size_bytes": 2 << 20, "node": 1, "total": 5, "free": 2, "optimized": 4}
         large = {"size_bytes": 1 << 30, "node": 0, "total": 1, "free": 1, "optimized": 1}
         assert result["hugetlb"] == [
-            small | {"vmemmap_pages_kept": 4 + 8, "vmemmap_pages_freed": 4 * 7},
-            large | {"vmemmap_pages_kept": 1, "vmemmap_pages_freed": 4095},
+            small | kept(4 + 8, 4 * 7),
+            large | kept(1, 4095),
         ]
         vmemmap = result["vmemmap"]
         saved = 4095 + 4 * 7
@@ -271,6 +276,17 @@ class TestSituations:
             "struct_pages_inferred": 0,
             "fraction": 1 - 64 / (2 * SECTION_PAGES),
         }
+
+    def test_partly_optimized(self) -> None:
+        """A state: counted, and told, but no finding."""
+        result = situation("partly")
+        (pool,) = result["hugetlb"]
+        assert (pool["optimized"], pool["partly_optimized"]) == (1, 1)
+        assert (pool["vmemmap_pages_kept"], pool["vmemmap_pages_freed"]) == (2, 6)
+        assert result["findings"] == []
+        assert [note for note in result["notes"] if note.startswith("1 hugepage is partly")]
+        assert situation("mask")["hugetlb"][0]["partly_optimized"] == 0
+        assert situation("mask")["notes"] == []
 
     def test_offline(self) -> None:
         """Offline struct pages are single by inference, and none was read."""
@@ -435,6 +451,7 @@ class TestExitStatus:
             ("error", ExitStatus.FINDINGS, ExitStatus.FINDINGS),
             ("warning", ExitStatus.OK, ExitStatus.FINDINGS),
             ("partial", ExitStatus.PARTIAL, ExitStatus.PARTIAL),
+            ("partly", ExitStatus.OK, ExitStatus.OK),
             ("own view", ExitStatus.PARTIAL, ExitStatus.PARTIAL),
         ],
     )

@@ -126,7 +126,7 @@ class TestFindings:
     def test_one_is_told_whole(self) -> None:
         assert (
             "error: tails-read-only at pfn 0xa00 (0xffffea0000028000)\n"
-            "  expected 7 read-only tail vmemmap pages\n"
+            "  expected 7 read-only tail vmemmap pages on frame 0x40401\n"
             "  found    1 of them writable\n"
         ) in shown(situation("error"))
 
@@ -162,6 +162,19 @@ class TestCoverage:
         said = "32,768 struct pages belong to offline memory"
         assert said in shown(situation("offline"))
         assert "offline" not in shown(situation("mask"))
+
+
+class TestPartlyOptimized:
+    def test_a_column_and_a_note_only_where_there_are_some(self) -> None:
+        page = shown(situation("partly"))
+        assert "optimized  partly  vmemmap kept" in page
+        assert "\nNote: 1 hugepage is partly optimized" in page
+        assert "partly" not in shown(situation("mask"))
+
+    def test_where_a_table_does_not_fit(self) -> None:
+        page = " ".join(shown(situation("partly"), 40).split())
+        assert "1 optimized, 1 of them partly; vmemmap kept 8 KiB" in page
+        assert "partly" not in shown(situation("mask"), 40)
 
 
 class TestOwnView:

@@ -10,7 +10,6 @@ import pytest
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.dumpfile import (
-    FLATTENED_MAGIC,
     MACHINES,
     NO_ADDRESS,
     PN_XNUM,
@@ -48,12 +47,6 @@ def kdump(machine: bytes = b"x86_64", pages: int = 0, page_offset: int = 0) -> b
     bitmap = ((1 << pages) - 1).to_bytes(4096, "little")
     descriptors = struct.pack("<QIIQ", page_offset, 4096, 0, 0) * pages
     return header.ljust(8192, b"\0") + bitmap + bitmap + descriptors
-
-
-def flattened(*blocks: tuple[int, bytes]) -> bytes:
-    header = (FLATTENED_MAGIC + struct.pack(">qq", 1, 1)).ljust(4096, b"\0")
-    parts = [struct.pack(">qq", offset, len(content)) + content for offset, content in blocks]
-    return header + b"".join(parts) + struct.pack(">qq", -1, -1)
 
 
 def recognized(path: Path) -> DumpFile:
@@ -110,9 +103,31 @@ def test_a_kdump_file_that_ends_before_its_pages_is_cut_short(dump: Path) -> Non
     assert len(whole) == 24576
     assert recognized(dump).form == "kdump"
     assert not recognized(dump).cut_short
-    for size in (24575, 16384 + 60, 300):
+    for size in (24575, 16384 + 60, 12780, 4096 + 60, 300):
         dump.write_bytes(whole[:size])
         assert recognized(dump).cut_short
+
+
+@pytest.mark.parametrize("page", range(3))
+def test_any_page_of_a_kdump_file_may_be_the_one_beyond_its_end(dump: Path, page: int) -> None:
+    whole = bytearray(kdump(pages=3, page_offset=20480) + bytes(4096 + 4096 - 3 * 24))
+    dump.write_bytes(whole)
+    assert not recognized(dump).cut_short
+    for offset in (20481, 1 << 63, (1 << 64) - 1):
+        struct.pack_into("<Q", whole, 16384 + 24 * page, offset)
+        dump.write_bytes(whole)
+        assert recognized(dump).cut_short
+
+
+@pytest.mark.parametrize("field", [5, 7, 9], ids=["VMCOREINFO", "notes", "erased"])
+def test_what_the_sub_header_names_may_be_beyond_the_end(dump: Path, field: int) -> None:
+    whole = bytearray(kdump())
+    struct.pack_into("<QQ", whole, 4096 + 8 * (field - 1), len(whole) - 8, 9)
+    dump.write_bytes(whole)
+    assert recognized(dump).cut_short
+    struct.pack_into("<QQ", whole, 4096 + 8 * (field - 1), len(whole) - 8, 8)
+    dump.write_bytes(whole)
+    assert not recognized(dump).cut_short
 
 
 @pytest.mark.parametrize(("number", "name"), MACHINES.items())
@@ -134,17 +149,6 @@ def test_an_elf_dump_of_other_words_is_no_x86_64(dump: Path) -> None:
 def test_machine_of_a_kdump_file(dump: Path) -> None:
     dump.write_bytes(kdump(b"aarch64"))
     assert recognized(dump).machine == "aarch64"
-
-
-def test_machine_of_a_flattened_dump(dump: Path) -> None:
-    dump.write_bytes(flattened((4096, b"later"), (0, kdump(b"riscv64"))))
-    assert (recognized(dump).form, recognized(dump).machine) == ("flattened", "riscv64")
-    dump.write_bytes(flattened((4096, b"later"), (0, elf(machine=183))))
-    assert recognized(dump).machine == "aarch64"
-    dump.write_bytes(flattened((4096, b"later")))
-    assert recognized(dump).machine is None
-    dump.write_bytes(flattened()[:100])
-    assert recognized(dump).machine is None
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,23 @@ class TestLearned:
         present, online = 1, 4
         for number, flags in ((0, present), (1, present | online), (2, online), (255, present)):
             kernel.put(kernel.sections + 16 * number, VMEMMAP | flags)
+            kernel.map_section(number)
         second = kernel.object(4096)
         kernel.put(second + 16 * 3, VMEMMAP | present | online)
-        kernel.put(kernel.roots + 8 * 5, IMAGE + second)
+        kernel.put(kernel.roots + 8, IMAGE + second)
+        kernel.map_section(256 + 3)
         sections = learned(kernel).sections
         assert sections.pages == 1 << 15
-        assert sections.numbers.tolist() == [0, 1, 255, 5 * 256 + 3]
+        assert sections.numbers.tolist() == [0, 1, 255, 256 + 3]
         assert sections.online.tolist() == [False, True, False, True]
         assert sections.struct_pages == 4 << 15
+
+    def test_a_section_without_struct_pages_is_none(self) -> None:
+        kernel = TinyKernel()
+        for number in (0, 1, 2, 3):
+            kernel.put(kernel.sections + 16 * number, VMEMMAP | 5)
+        kernel.map_section(3)
+        assert learned(kernel).sections.numbers.tolist() == [0, 1, 3]
 
     @pytest.mark.parametrize(("pages", "numbers"), [(2 << 15, [0, 1]), (1 << 15, [0])])
     def test_sections_whose_table_is_lost_are_those_whose_struct_pages_are_mapped(
@@ -289,7 +298,7 @@ class TestMemSection:
             (no_present_section, "no present memory section"),
             (no_roots, "no present memory section"),
             (two_memory_maps, "2 different memory maps"),
-            (root_twice, "two parts of its table of memory sections are one"),
+            (root_twice, "two parts of its table of memory sections overlap"),
             (map_at_the_end, "not in the kernel's half of the address space"),
             (map_of_a_process, "not in the kernel's half of the address space"),
         ],

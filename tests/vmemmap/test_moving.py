@@ -65,9 +65,9 @@ class Alternating(ByRanges):
         return machine.read(address, size)
 
     def counters(self) -> Counters:
-        machine = self.now
+        counters = replace(self.now.counters(), allocated=self.clock // self.pace)
         self.clock += 1
-        return machine.counters()
+        return counters
 
     def tail_frames(self) -> TailFrames:
         return self.now.kernel().tail_frames()
@@ -190,6 +190,7 @@ class Pulled(Machine):
             address_of_map = self.address_of(SECTION_PAGES)
             self.table, index = self._table_for(address_of_map, 1)
             self.frames[self.table, index] = 0
+            self.sections = (0,)
             junk = np.random.default_rng(0).integers(0, 1 << 40, 512, np.uint64)
             self.frames[self.victim] = junk | np.uint64(1)
         return super().read(address, size)

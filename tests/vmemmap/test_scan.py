@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -134,87 +132,6 @@ def test_offline_sections_are_single_and_not_read() -> None:
 
 def rules_of(findings: tuple[Finding, ...]) -> set[tuple[str, str, int]]:
     return {(finding.rule, finding.severity, finding.pfn) for finding in findings}
-
-
-def stray_frame(machine: Machine) -> None:
-    table, index = machine.entry(HUGE)
-    for at in (3, 4):
-        machine.frames[table, index + at] = machine._entry(machine.allocate(), 0)
-    machine.frames[table, index + 4] = machine.frames[table, index + 3]
-    frame = machine.frame_of(machine.address_of(HUGE + 3 * 64))
-    good = machine.frame_of(machine.address_of(HUGE + 5 * 64))
-    machine.frames[frame] = machine.frames[good]
-
-
-def partly_remapped(machine: Machine) -> None:
-    table, index = machine.entry(HUGE)
-    copy = machine.allocate()
-    machine.frames[copy] = machine.frames[machine.frame_of(machine.address_of(HUGE + 3 * 64))]
-    machine.frames[table, index + 3] = machine._entry(copy, 0)
-
-
-def writable_tail(machine: Machine) -> None:
-    table, index = machine.entry(HUGE)
-    machine.frames[table, index + 3] |= np.uint64(WRITABLE)
-
-
-def flag_without_remap(machine: Machine) -> None:
-    machine.hugetlb(HUGE + 512, hvo=False)
-    machine.set_word(HUGE + 512, PRIVATE, OPTIMIZED)
-
-
-def remap_without_flag(machine: Machine) -> None:
-    machine.set_word(HUGE, PRIVATE, 0)
-
-
-def wrong_head(machine: Machine) -> None:
-    machine.hugetlb(HUGE + 512, hvo=False)
-    machine.set_word(HUGE + 512 + 100, COMPOUND, machine.address_of(HUGE) | 1)
-
-
-def undecodable_tail(machine: Machine) -> None:
-    machine.slab(64, 3)
-    machine.set_word(66, COMPOUND, 0x1235)
-
-
-def tail_of_no_head(machine: Machine) -> None:
-    machine.slab(64, 3)
-    machine.set_word(66, COMPOUND, machine.address_of(80) | 1)
-
-
-CORRUPTIONS: list[tuple[Callable[[Machine], None], tuple[str, str, int]]] = [
-    (stray_frame, ("tails-share-one-frame", "error", HUGE)),
-    (partly_remapped, ("tails-share-one-frame", "warning", HUGE)),
-    (writable_tail, ("tails-read-only", "error", HUGE)),
-    (flag_without_remap, ("flag-agrees-with-page-tables", "error", HUGE + 512)),
-    (remap_without_flag, ("flag-agrees-with-page-tables", "error", HUGE)),
-    (wrong_head, ("tail-decodes-to-head", "error", HUGE + 512 + 100)),
-    (undecodable_tail, ("tail-decodes-to-head", "error", 66)),
-    (tail_of_no_head, ("tail-decodes-to-head", "error", 66)),
-]
-
-
-@pytest.mark.parametrize("tail", TAILS)
-@pytest.mark.parametrize(
-    ("corrupt", "finding"), CORRUPTIONS, ids=lambda value: getattr(value, "__name__", "")
-)
-def test_each_corruption_is_found_by_its_rule_and_by_no_other(
-    tail: Tail, corrupt: Callable[[Machine], None], finding: tuple[str, str, int]
-) -> None:
-    machine = Machine((0, 1), tail=tail)
-    machine.hugetlb(HUGE)
-    corrupt(machine)
-    assert rules_of(scan(machine.kernel(), exhaustive=True).findings) == {finding}
-
-
-def test_a_mask_kernels_tails_do_not_share_the_heads_frame() -> None:
-    machine = Machine((0,), tail="mask")
-    machine.hugetlb(HUGE)
-    head = machine.frame_of(machine.address_of(HUGE))
-    assert head is not None
-    machine._remap(machine.address_of(HUGE) + 4096, 7, head, 0)
-    found = rules_of(scan(machine.kernel()).findings)
-    assert ("tails-share-one-frame", "error", HUGE) in found
 
 
 @pytest.mark.parametrize("tail", TAILS)

@@ -1,0 +1,102 @@
+"""Which frames are behind hugepages' struct pages: what page tables show of many at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvoinspect.vmemmap.chunks import MappedPages
+from hvoinspect.vmemmap.pages import UNKNOWN_HEAD
+
+
+def behind_hugepages(
+    mapped: MappedPages, vmemmap_page: NDArray[np.intp], known: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+    """Return the columns of Hugepages that page tables show, and what else may be judged.
+
+    `vmemmap_page` intp[h, N], which of `mapped` hold their struct pages; `known` bool[h, N], those
+    that are mapped and were read. The latter is bool[h, N] too: of those known the ones on frames
+    of the hugepage's own, where what they hold is its own matter.
+    """
+    count, pages = vmemmap_page.shape
+    frame, present = mapped.frame[vmemmap_page], mapped.present[vmemmap_page]
+    writable = mapped.writable[vmemmap_page]
+    tails, read_only = frame[:, 1:], ~writable[:, 1:]
+    tail_frame = _commonest(frame, present)
+    stray = (tails != tail_frame[:, None]) & present[:, 1:]
+    shares = _distinct(frame, present) < present.sum(axis=1)
+
+    wrong = np.zeros_like(stray)
+    odd = np.flatnonzero(shares & stray.any(axis=1))
+    wrong[odd] = stray[odd] & (read_only[odd] | _behind_several(tails[odd]))
+    wrong_page = np.where(wrong.any(axis=1), first_in_row(wrong) + 1, 0)
+    own = known & ~(
+        (frame == tail_frame[:, None]) & (shares & (tail_frame != frame[:, 0]))[:, None]
+    )
+    own[:, 1:] &= ~wrong
+    columns = {
+        "vmemmap_pages": np.full(count, pages, np.int64),
+        "unknown": pages - known.sum(axis=1),
+        "split": mapped.split[vmemmap_page].all(axis=1),
+        "head_frame": frame[:, 0],
+        "on_head_frame": ((frame == frame[:, :1]) & known).sum(axis=1),
+        "head_writable": writable[:, 0],
+        "tail_frame": tail_frame,
+        "tail_frames": _distinct(tails, known[:, 1:]),
+        "strays": (stray & known[:, 1:]).sum(axis=1),
+        "distinct": _distinct(frame, known),
+        "read_only": (read_only & known[:, 1:]).sum(axis=1),
+        "read_only_run": np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
+        "wrong": wrong.sum(axis=1),
+        "wrong_page": wrong_page,
+        "wrong_frame": np.where(wrong_page > 0, frame[np.arange(count), wrong_page], np.uint64(0)),
+    }
+    return columns, own
+
+
+def first_in_row(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the first place that is chosen in each row, 0 where none is: intp[h]."""
+    return np.argmax(chosen, axis=1) if chosen.size else np.zeros(len(chosen), np.intp)
+
+
+def _commonest(frame: NDArray[np.uint64], present: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return the frame that is behind most vmemmap pages of each row but the first: uint64[h].
+
+    The second's where no frame is behind several, the first's where there is no second.
+    """
+    result = frame[:, min(1, frame.shape[1] - 1)].copy()
+    odd = np.flatnonzero((frame[:, 1:] != result[:, None]).any(axis=1))
+    if len(odd):
+        ordered = np.sort(np.where(present, frame, UNKNOWN_HEAD)[odd, 1:], axis=1)
+        place = np.arange(ordered.shape[1])
+        begins = np.diff(ordered, axis=1, prepend=~ordered[:, :1]) != 0
+        again = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+        again[ordered == UNKNOWN_HEAD] = 0
+        most = np.argmax(again, axis=1)
+        each = np.arange(len(odd))
+        result[odd] = np.where(again[each, most] > 0, ordered[each, most], result[odd])
+    return result
+
+
+def _behind_several(frame: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Tell of each frame of each row whether it is there again: bool, as `frame`."""
+    order = np.argsort(frame, axis=1)
+    ordered = np.take_along_axis(frame, order, axis=1)
+    again = np.zeros(frame.shape, np.bool_)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    again[:, :-1] |= again[:, 1:]
+    result = np.zeros(frame.shape, np.bool_)
+    np.put_along_axis(result, order, again, axis=1)
+    return result
+
+
+def _distinct(frame: NDArray[np.uint64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the distinct frames of each row among those `known`: int64[h]."""
+    if frame.shape[1] == 0:
+        return np.zeros(len(frame), np.int64)
+    unknown = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+    ordered = np.sort(np.where(known, frame, unknown), axis=1)
+    changes: NDArray[np.int64] = (np.diff(ordered, axis=1) != 0).sum(axis=1, dtype=np.int64)
+    return changes + known.all(axis=1)
