@@ -1,7 +1,7 @@
 /*
  * Keeps a kernel's hugepages, and the memory around them, moving until its standard input ends, and then
  * prints, as JSON, how often it did what. Each of `movers` is a process; what one of them cannot do on a
- * kernel or a machine it does not count, and goes on.
+ * kernel or a machine it does not count, and goes on. With any argument HVO is left as it is.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -112,9 +112,11 @@ static void resize(long wanted)
 		count(after > before ? &counts->grows : &counts->shrinks);
 }
 
+static int may_flip = 1;
+
 static void flip(void)
 {
-	if (put(SWITCH, number(SWITCH) ? "0" : "1"))
+	if (may_flip && put(SWITCH, number(SWITCH) ? "0" : "1"))
 		count(&counts->flips);
 }
 
@@ -283,12 +285,14 @@ static void gigantic(void)
 static void (*const movers[])(void) = { pool, map, transparent, blocks, gigantic };
 #define MOVERS (sizeof movers / sizeof *movers)
 
-int main(void)
+int main(int words, char **arguments)
 {
+	(void)arguments;
 	pid_t children[MOVERS];
 	int failed = 0;
 	char end;
 
+	may_flip = words == 1;
 	counts = mmap(0, sizeof *counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (counts == MAP_FAILED)
 		return 1;

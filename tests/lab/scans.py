@@ -1,6 +1,6 @@
 """Runs in a guest: scans the running kernel back to back, in one process, while it is made to move.
 
-    python tests/lab/scans.py [--seconds S] [--least N] [--anew N] PROGRAM
+    python tests/lab/scans.py [--seconds S] [--least N] [--anew N] PROGRAM [ARGUMENT]...
 
 PROGRAM makes it move until its standard input ends, which is after S seconds and N scans. The
 kernel is opened anew now and then. Prints a line of JSON a scan, and in the end what PROGRAM did.
@@ -33,10 +33,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--least", type=int, default=5)
     parser.add_argument("--anew", type=int, default=3)
-    parser.add_argument("program")
+    parser.add_argument("program", nargs="+")
     arguments = parser.parse_args()
     pipe = subprocess.PIPE
-    with subprocess.Popen([arguments.program], stdin=pipe, stdout=pipe, text=True) as program:
+    with subprocess.Popen(arguments.program, stdin=pipe, stdout=pipe, text=True) as program:
         end = time.monotonic() + arguments.seconds
         for number, line in enumerate(scans(arguments.anew), 1):
             sys.stdout.write(json.dumps(line) + "\n")

@@ -36,12 +36,21 @@ LEAST = 5
 MEMORY = "2560M"
 """All below 4 GiB on a q35, so that a 1 GiB page fits."""
 DIMM_BYTES, DIMM_SECONDS = 256 << 20, 6.0
+RESTORES_WRONGLY = ["6.12"]
+"""Kernels that break struct pages when they restore a hugepage's vmemmap: HVO is off there.
+
+6.12.118's `vmemmap_restore_pte()` copies the head's frame to each tail vmemmap page, and lacks the
+`reset_struct_pages()` of 6.1 and of other 6.12: what was a fake head is then one in memory of its
+own, with the head's flags and type. Measured: once such pages are freed, hugepages that are made of
+a 1 GiB page have a stale HPG_vmemmap_optimized, the static key falls to 0 too early ("WARNING ...
+static_key_dec_not_one"), and taking memory offline ends in an oops in `has_unmovable_pages()`.
+"""
 FIVE = ("HEAD", "FAKE_HEAD", "TAIL", "SINGLE", "UNREADABLE")
 
 GUESTS = [
     Config(
         kernel,
-        hvo=True,
+        hvo=kernel not in RESTORES_WRONGLY,
         cpus=2,  # so that a scan is interrupted anywhere
         memory=MEMORY,
         append="hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=32 "
@@ -121,7 +130,8 @@ def churned_in(guest: Guest) -> Churned:
     gcc = ["gcc", "-std=gnu11", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*gcc, "-o", program, source], check=True)
     scans = [sys.executable, "tests/lab/scans.py", "--seconds", f"{SECONDS}", "--least", f"{LEAST}"]
-    running = guest.start([*scans, program], cwd=PROJECT)
+    leave_hvo = [] if guest.config.hvo else ["leave-hvo"]
+    running = guest.start([*scans, program, *leave_hvo], cwd=PROJECT)
     dimm = Dimm(guest)
     while running.poll(0.5) is None:
         if running.output.stat().st_size:  # it has come to scan
@@ -143,11 +153,11 @@ every_kernel = pytest.mark.parametrize("guest", GUESTS, indirect=True, ids=str)
 @every_kernel
 def test_it_really_moved(churned: Churned) -> None:
     """Else all that follows would hold of a kernel that sleeps."""
-    moves = ("grows", "shrinks", "flips", "faults", "copies", "forks")
-    others = ("thp_faults", "thp_splits", "offlines", "onlines", "compactions")
-    assert {
-        move: churned.moved[move] for move in (*moves, *others) if churned.moved[move] < 3
-    } == {}
+    moves = ["grows", "shrinks", "faults", "copies", "forks"]
+    others = ["thp_faults", "thp_splits", "offlines", "onlines", "compactions"]
+    if churned.config.hvo:
+        moves.append("flips")
+    assert {move: churned.moved[move] for move in moves + others if churned.moved[move] < 3} == {}
     assert churned.plugged > 0
     assert len(churned.scans) >= LEAST
     pools = {json.dumps(scan["hugepages"]) for scan in churned.scans if "hugepages" in scan}
