@@ -245,8 +245,7 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
     inferred = coverage["struct_pages_inferred"] - (pages["offline"] or 0)
     if inferred:
         yield Sentence(
-            f"{inferred:,} struct pages were not read: the heads of compound pages and of free "
-            "blocks tell what they are. --exhaustive reads all."
+            f"{inferred:,} struct pages inferred, not read; --exhaustive reads all.", "dim"
         )
     if coverage["fraction"] < 1.0 and coverage["struct_pages_read"]:
         yield Sentence(

@@ -142,7 +142,7 @@ class TestUsage:
 class TestBug:
     @pytest.fixture(autouse=True)
     def a_bug(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def scan_target(*_arguments: object) -> None:
+        def scan_target(*_arguments: object, **_options: object) -> None:
             raise KeyError("hostile\x1b[31m\nname")
 
         monkeypatch.setattr(api, "scan_target", scan_target)
@@ -209,7 +209,7 @@ class TestEarlyEnd:
         assert done.stderr == b""
 
     def test_ctrl_c_is_one_line(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        def scan_target(*_arguments: object) -> None:
+        def scan_target(*_arguments: object, **_options: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(api, "scan_target", scan_target)
@@ -224,7 +224,7 @@ class TestEarlyEnd:
             "from hvoinspect import api\n"
             "from hvoinspect.cli.main import main\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "def scan_target(*_):\n"
+            "def scan_target(*_, **_options):\n"
             "    print('ready', flush=True)\n"
             "    time.sleep(60)\n"
             "api.scan_target = scan_target\n"
