@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from hvoinspect.target.layout import VMEMMAP_PAGE, Counters, Kernel, TailFrames
+from hvoinspect.target.layout import VMEMMAP_PAGE, Counters, Kernel, Sections, TailFrames
 from hvoinspect.target.memory import ByRanges
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.scan import scan
@@ -206,3 +206,16 @@ def test_memory_that_is_taken_out_meanwhile_is_not_there_and_nothing_else(tail: 
     assert result.findings == ()
     assert result.classes[PageClass.UNREADABLE] == 0
     assert result.total == SECTION_PAGES
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_memory_that_was_plugged_in_since_the_kernel_was_opened_is_scanned(tail: Tail) -> None:
+    """Its hugepages are in the kernel's counters: without it, they would be missed."""
+    machine = Machine((0, 1), tail=tail, live=True)
+    machine.hugetlb(SECTION_PAGES + HUGE, free=True)
+    now = machine.kernel()
+    before = Sections(SECTION_PAGES, np.zeros(1, np.uint64), np.ones(1, np.bool_))
+    opened = replace(now, sections=before, sections_now=lambda: now.sections)
+    result = scan(opened)
+    assert result.findings == ()
+    assert result.total == 2 * SECTION_PAGES
