@@ -65,10 +65,15 @@ class Census:
     def _evidence(self, read: list[Part]) -> Evidence:
         kernel = self.kernel
         hugepages = join([part.hugepages for part in read])
+        changing = hugepages.changing
+        if kernel.live:
+            # In 6.1 one that is dissolved is given a reference before it loses HPG_freed
+            # (mm/hugetlb.c, __remove_hugetlb_page()); elsewhere the flag is damaged.
+            changing |= hugepages.free & ~hugepages.frozen
         return Evidence(
             kernel=kernel,
-            hugepages=hugepages.where(~hugepages.changing),
-            changing=hugepages.where(hugepages.changing),
+            hugepages=hugepages.where(~changing),
+            changing=hugepages.where(changing),
             mappings=sum_of([part.mappings for part in read]),
             oddities=join_oddities([part.oddities for part in read]),
             backing=all_backing([part.backing for part in read]),

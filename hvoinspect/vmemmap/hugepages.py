@@ -81,11 +81,13 @@ class Hugepages:
 
     @property
     def changing(self) -> NDArray[np.bool_]:
-        """bool[h]: frozen, and not in the pool: the kernel is making or dissolving it just now.
+        """bool[h]: the kernel is making or dissolving it just now, and keeps it to itself.
 
+        It is frozen (its reference count is 0), but not in the pool, where it would have HPG_freed.
         It may be so for long: a pool that grows by many pages is allocated, then optimized, before
         any of it is counted (mm/hugetlb.c, `prep_and_add_allocated_folios()`, since 6.8), and one
-        that shrinks is counted no more before it is restored (`__remove_hugetlb_folio()`).
+        that shrinks is counted no more before it is restored (`__remove_hugetlb_folio()`). Where
+        either is not known, `frozen` is as `free`.
         """
         return np.asarray(self.frozen & ~self.free)
 
@@ -234,13 +236,14 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
 def _told(kernel: Kernel, heads: Heads, order: int) -> dict[str, NDArray[Any]]:
     """Return the columns of Hugepages that heads tell."""
     page = kernel.page
+    free = (heads.private & np.uint64(page.hugetlb_free or 0)) != 0
     return {
         "pfn": heads.pfn,
         "order": np.full(len(heads.pfn), order, np.uint8),
         "node": _bits(heads.flags, page.node.shift, page.node.mask),
         "zone": _bits(heads.flags, page.zone.shift, page.zone.mask),
-        "free": (heads.private & np.uint64(page.hugetlb_free or 0)) != 0,
-        "frozen": heads.frozen,
+        "free": free,
+        "frozen": free if page.refcount is None or page.hugetlb_free is None else heads.frozen,
         "flagged": (heads.private & np.uint64(page.hugetlb_optimized or 0)) != 0,
     }
 

@@ -37,18 +37,22 @@ def pool_counters_agree(evidence: Evidence) -> Iterator[Breach]:
     found, and those with HPG_freed. Told only where all of the vmemmap could be read, and nothing
     is marked as a hugetlb page that is none; of a live kernel only where no hugepage was allocated
     meanwhile, and nothing of its free ones, which every fault changes. Those that the
-    kernel is making or dissolving are not counted, by neither. A warning: the kernel can live on.
+    kernel is making or dissolving may be counted or not. A warning: the kernel can live on.
     """
     live = evidence.kernel.live
     for hstate in _pools(evidence):
-        pages = evidence.hugepages.where(evidence.hugepages.order == hstate.order)
+        pages, changing = (
+            pages.where(pages.order == hstate.order)
+            for pages in (evidence.hugepages, evidence.changing)
+        )
         total, free = hstate.total or {}, None if live else hstate.free
         for node in sorted({*total, *pages.node.tolist()}):
-            here = pages.where(pages.node == node)
+            here, more = pages.where(pages.node == node), int((changing.node == node).sum())
             seen, seen_free = len(here), int(here.free.sum())
             told = total.get(node, 0)
             told_free = None if free is None else free.get(node, 0)
-            if seen == told and told_free in (None, seen_free):
+            agree = seen <= told <= seen + more
+            if agree and (told_free is None or seen_free <= told_free <= seen_free + more):
                 continue
             yield Breach(
                 int(here.pfn[0]) if seen else evidence.first_pfn,

@@ -18,6 +18,9 @@ from hvoinspect.vmemmap.pagetable import Maps, walk_directory
 from hvoinspect.vmemmap.rules import Finding, judge
 from hvoinspect.vmemmap.savings import Mappings, Savings, account
 
+ATTEMPTS = 3
+"""How often a live kernel is scanned whose memory is plugged or pulled meanwhile."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -77,11 +80,18 @@ def scan(
     same way each time is reported. Raises nothing for memory that cannot be read: the result says
     how much of it there was.
     """
-    directory = walk_directory(kernel.memory, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
-    census = Census(
-        kernel, directory, exhaustive=exhaustive, jobs=jobs_for(kernel) if jobs is None else jobs
-    )
-    census.read(progress)
+    for _ in range(ATTEMPTS):
+        kernel = _as_of_now(kernel)
+        directory = walk_directory(kernel.memory, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
+        census = Census(
+            kernel,
+            directory,
+            exhaustive=exhaustive,
+            jobs=jobs_for(kernel) if jobs is None else jobs,
+        )
+        census.read(progress)
+        if _as_of_now(kernel) is kernel:
+            break
     evidence = census.evidence()
     held = Confirmed(tuple(judge(RULES, evidence, ignored)), {})
     if kernel.live and held.findings:
@@ -108,3 +118,12 @@ def scan(
         ignored=tuple(rule.name for rule in RULES if rule.name in ignored),
         unstable=held.unstable,
     )
+
+
+def _as_of_now(kernel: Kernel) -> Kernel:
+    """Return a live kernel with the memory that it has by now: it may be plugged and pulled."""
+    if not kernel.live or kernel.sections_now is None:
+        return kernel
+    now, known = kernel.sections_now(), kernel.sections
+    same = np.array_equal(now.numbers, known.numbers) and np.array_equal(now.online, known.online)
+    return kernel if same else replace(kernel, sections=now)
