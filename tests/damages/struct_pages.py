@@ -26,8 +26,12 @@ def hugetlb_mark_on_a_slab(victim: Victim) -> None:
     )
 
 
-def taken_for_free(victim: Victim) -> None:
+def taken_for_free_or_used(victim: Victim) -> None:
+    """By its flag and by its reference count: the flag alone is a hugepage on its way."""
+    at = victim.kernel.page.refcount
+    assert at is not None
     victim.change_word(victim.head, victim.kernel.page.private, lambda word: word ^ FREED)
+    victim.change_word(victim.head, at & ~7, lambda word: word ^ 1 << 8 * (at & 7))
 
 
 def on_another_node(victim: Victim) -> None:

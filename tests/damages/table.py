@@ -68,7 +68,7 @@ DAMAGES = (
     either(struct_pages.mark_lost, "pool-counters-agree"),
     either(struct_pages.order_of_no_hugepage, "mark-is-of-hugepages"),
     either(struct_pages.hugetlb_mark_on_a_slab, "mark-is-of-hugepages"),
-    either(struct_pages.taken_for_free, "pool-counters-agree"),
+    either(struct_pages.taken_for_free_or_used, "pool-counters-agree"),
     Damage(
         struct_pages.on_another_node,
         ("pool-counters-agree", "tails-on-the-zones-frame"),
