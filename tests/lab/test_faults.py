@@ -59,9 +59,8 @@ def test_bulk_reads(guest: Guest, whole: Whole, fault: str) -> None:
     assert pages["total"] == all_pages["total"]
     # Nothing is taken for zeros: what is not seen is of no other class, and damages nothing.
     assert pages["fake_head"] <= all_pages["fake_head"]
-    assert (
-        pages["single"] <= all_pages["single"] + pages["total"] // 50
-    )  # a live kernel's come and go
+    come_and_go = pages["total"] // 50
+    assert pages["single"] <= all_pages["single"] + come_and_go
     assert {f["rule"] for f in found["findings"]} <= {f["rule"] for f in whole["findings"]}
     for pool, all_ in zip(found["hugetlb"], whole["hugetlb"], strict=False):
         if not pages["unreadable"]:
@@ -69,10 +68,10 @@ def test_bulk_reads(guest: Guest, whole: Whole, fault: str) -> None:
 
 
 @some_kernels
-@pytest.mark.parametrize("error", ["EPERM", "EACCES", "EIO"])
+@pytest.mark.parametrize("error", ["EPERM", "EIO"])
 def test_opening_it(guest: Guest, error: str) -> None:
     """Its own view takes its place, or drgn's way to it, or two lines."""
-    for when in ("1", "2", "1+"):
+    for when in ("1", "1+"):
         done, was = injected(guest, "openat", f"error={error}:when={when}")
         assert was
         assert "Traceback" not in done.stderr
@@ -85,7 +84,7 @@ def test_opening_it(guest: Guest, error: str) -> None:
 
 @some_kernels
 def test_what_else_is_read_of_it(guest: Guest) -> None:
-    for call, when in (("pread64", "1"), ("pread64", "4+"), ("read", "1"), ("read", "2+")):
+    for call, when in (("pread64", "4+"), ("read", "1")):
         done, _ = injected(guest, call, f"error=EIO:when={when}")
         assert "Traceback" not in done.stderr
         if done.returncode == 3:
