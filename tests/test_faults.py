@@ -110,8 +110,8 @@ def injected(dump: Path, call: str, fault: str, log: Path) -> list[str]:
 
 
 BULK = [
-    ("error=EIO:when=1", {4}),
-    ("error=EIO:when=4", {0}),  # a run of frames; its halves can be read
+    ("error=EIO:when=1", {0, 4}),  # a table is read twice, and so are the halves of a run of frames
+    ("error=EIO:when=4", {0, 4}),
     ("error=EFAULT:when=5+2", {0, 4}),
     ("error=ENOMEM:when=3", {0, 4}),
     ("error=EACCES:when=8+", {4}),
@@ -168,7 +168,7 @@ import json, os, sys
 from hvoinspect import api
 from hvoinspect.cli.main import main
 scan_target = api.scan_target
-def truncated(target, progress, ignored):
+def truncated(target, progress, ignored, **_options):
     return scan_target(target, lambda done, _total: os.truncate(sys.argv[2], int(sys.argv[1])))
 api.scan_target = truncated
 main(["scan", "--json", "-c", sys.argv[2]])
