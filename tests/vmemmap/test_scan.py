@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,3 +177,34 @@ def test_on_a_live_kernel_only_what_stays_wrong_is_reported() -> None:
     }
     machine.mend_after = machine.reads + reads_of_a_scan // 4 + 1
     assert scan(machine.kernel()).findings == ()
+
+
+def test_what_does_not_hold_still_is_unstable_and_no_finding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine((0,), live=True)
+    machine.hugetlb(HUGE)
+    machine.set_word(HUGE, PRIVATE, 0)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: machine.set_word(HUGE, PRIVATE, OPTIMIZED))
+    result = scan(machine.kernel())
+    assert result.findings == ()
+    assert result.unstable == {"flag-agrees-with-page-tables": 1}
+    assert scan(machine.kernel()).unstable == {}
+
+
+def test_only_the_very_same_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not another breach of the same rule at the same struct page."""
+    machine = Machine((0,), live=True, tail="pointer")
+    machine.slab(64, 3)
+    wrong = iter(range(200, 300))
+
+    def changed(_seconds: float) -> None:
+        machine.set_word(66, COMPOUND, machine.address_of(next(wrong)) | 1)
+
+    changed(0)
+    monkeypatch.setattr(time, "sleep", changed)
+    result = scan(machine.kernel())
+    assert (result.findings, list(result.unstable)) == ((), ["tail-decodes-to-head"])
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    (finding,) = scan(machine.kernel()).findings
+    assert finding.confirmed
