@@ -105,7 +105,18 @@ def check(done: subprocess.CompletedProcess[str], whole: dict[str, Any]) -> int:
 
 def injected(dump: Path, call: str, fault: str, log: Path) -> list[str]:
     """A scan of a dump in which a system call on that file fails."""
-    trace = ["strace", "-f", "-qqq", "-o", str(log), "-P", str(dump), "-e", f"trace={call}"]
+    trace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qqq",
+        "-o",
+        str(log),
+        "-P",
+        str(dump),
+        "-e",
+        f"trace={call}",
+    ]
     return [*trace, "-e", f"inject={call}:{fault}", *hvoinspect("scan", "--json", "-c", dump)]
 
 
@@ -215,7 +226,7 @@ def test_a_dump_is_opened_for_reading_only_and_never_written(
         "page": ["page", "pfn:0x200"],
         "capture": ["capture", "-o", str(tmp_path / "host.hvo")],
     }[command]
-    trace = ["strace", "-f", "-y", "-qqq", "-o", str(log), "-P", str(dump)]
+    trace = ["strace", "-f", "--seccomp-bpf", "-y", "-qqq", "-o", str(log), "-P", str(dump)]
     done = run(
         [*trace, "-e", f"trace=open,openat,openat2,mmap,{WRITES}", *hvoinspect(*words, "-c", dump)]
     )
