@@ -10,9 +10,10 @@ What holds of them (fs/proc/kcore.c, 6.0 to 7.3):
   compared after each reading, and what was read while they changed is read again.
 - Of RAM, pages that are offline, inflated in a balloon, poisoned by the hardware or not accepted
   yet read as zeros, without an error ("fs/proc/kcore: don't read offline sections, logically
-  offline pages and hwpoisoned pages", "proc/kcore: do not try to access unaccepted memory"). No
-  vmemmap page is all zeros, but a page table may be. So frames of zeros are looked up in
-  /proc/kpageflags: they are unreadable where it says what they are, or cannot be asked.
+  offline pages and hwpoisoned pages", "proc/kcore: do not try to access unaccepted memory"). But
+  some frames are zeros: of page tables, and of struct pages that nobody initialised. So frames of
+  zeros are looked up in /proc/kpageflags: they are unreadable where it says that the kernel leaves
+  them out, or cannot be asked.
 - What the kernel's own page tables do not map (debug_pagealloc, secretmem) fails with EFAULT, and
   with it all of the read that it is in.
 """
