@@ -183,12 +183,15 @@ def test_no_scan_finds_what_only_moves(churned: Churned) -> None:
 
 @every_kernel
 def test_the_classes_of_every_scan_add_up(churned: Churned) -> None:
-    """To each other, and to the memory that the kernel shows, where that was the same all along."""
+    """To each other, and to all memory that the kernel showed, with the DIMM or without it.
+
+    Not to what it showed just before and after: in between it may have come and gone again.
+    """
+    shown = {present for scan in churned.scans for present in scan.get("present", ())}
     for scan in churned.scans:
         if "error" in scan:
             continue
         assert sum(scan["classes"][name] for name in FIVE) == scan["total"]
         assert sum(scan["encodings"].values()) == scan["classes"]["TAIL"]
         assert scan["classes"]["UNREADABLE"] == 0
-        before, after = scan["present"]
-        assert before != after or scan["total"] == before, scan
+        assert scan["total"] in shown
