@@ -65,7 +65,10 @@ class OpenFile:
                 part = view[low * FRAME : high * FRAME]
                 done = os.preadv(self.descriptor, [part], int(offsets[low]))
             except OSError:
-                done = -1
+                self._failed += 1
+                if self._failed < MAX_FAILED:
+                    lost.append((low, high))
+                continue
             if done == len(part):
                 readable[low:high] = True
             else:
