@@ -32,6 +32,7 @@ from hvoinspect.target.elfcore import Mapping, write_headers
 from hvoinspect.target.facts import Facts
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.learn import START_KERNEL_MAP, image_physical, learn
+from hvoinspect.target.openfile import begins_with
 from hvoinspect.target.recorder import IMAGE_BYTES, Recorder
 from hvoinspect.target.symbols import register_all
 from hvoinspect.target.vmcoreinfo import vmcoreinfo
@@ -102,11 +103,7 @@ def write_capture(
 
 def is_capture(path: Path) -> bool:
     """Say whether a file begins as a capture does; False if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+    return begins_with(path, MAGIC)
 
 
 @contextlib.contextmanager

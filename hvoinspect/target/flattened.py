@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.openfile import begins_with
 
 MAGIC = b"makedumpfile\0\0\0\0"
 _HEADER = 4096
@@ -25,11 +26,7 @@ _END = -1
 
 def is_flattened(path: Path) -> bool:
     """Say whether a file begins as a flattened dump does; False if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+    return begins_with(path, MAGIC)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,15 @@ MAX_FAILED = 1000
 on a failing disk, and where nothing can be read there would be two for every frame."""
 
 
+def begins_with(path: Path, magic: bytes) -> bool:
+    """Say whether a file begins with `magic`; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
 class OpenFile:
     """A file, open until nobody has this any more. `descriptor` is its own; it cannot write."""
 
