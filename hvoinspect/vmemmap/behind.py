@@ -44,7 +44,6 @@ def behind_hugepages(
         "on_head_frame": ((frame == frame[:, :1]) & known).sum(axis=1),
         "head_writable": writable[:, 0],
         "tail_frame": tail_frame,
-        "tail_frames": _distinct(tails, known[:, 1:]),
         "strays": (stray & known[:, 1:]).sum(axis=1),
         "distinct": _distinct(frame, known),
         "read_only": (read_only & known[:, 1:]).sum(axis=1),

@@ -27,8 +27,7 @@ class Hugepages:
     `head_frame` uint64, the pfn behind the first, `on_head_frame`
     int64, behind how many it is; `head_writable` bool; `tail_frame` uint64, the pfn behind most of
     all but the first, behind the second if no frame is behind several (the first's where N is 1);
-    `tail_frames` int64, distinct frames behind all but the first; `strays` int64, how many of those
-    are not `tail_frame`; `distinct` int64, distinct frames behind all N; `read_only` int64, how
+    `strays` int64, how many of all but the first are on another frame than `tail_frame`; `distinct` int64, distinct frames behind all N; `read_only` int64, how
     many of all but the first are mapped read-only; `read_only_run` int64, how many right after the
     first are, before a writable one. `wrong` int64, how many of `strays` can be no frame of their
     own, as they are read-only or behind several; `wrong_page` int64, which vmemmap page is the
@@ -58,7 +57,6 @@ class Hugepages:
     on_head_frame: NDArray[np.int64]
     head_writable: NDArray[np.bool_]
     tail_frame: NDArray[np.uint64]
-    tail_frames: NDArray[np.int64]
     strays: NDArray[np.int64]
     distinct: NDArray[np.int64]
     read_only: NDArray[np.int64]
