@@ -27,7 +27,8 @@ class Hugepages:
     `head_frame` uint64, the pfn behind the first, `on_head_frame`
     int64, behind how many it is; `head_writable` bool; `tail_frame` uint64, the pfn behind most of
     all but the first, behind the second if no frame is behind several (the first's where N is 1);
-    `strays` int64, how many of all but the first are on another frame than `tail_frame`; `distinct` int64, distinct frames behind all N; `read_only` int64, how
+    `strays` int64, how many of all but the first are on another frame than `tail_frame`;
+    `distinct` int64, distinct frames behind all N; `read_only` int64, how
     many of all but the first are mapped read-only; `read_only_run` int64, how many right after the
     first are, before a writable one. `wrong` int64, how many of `strays` can be no frame of their
     own, as they are read-only or behind several; `wrong_page` int64, which vmemmap page is the
