@@ -176,7 +176,7 @@ def test_all_else_that_is_done_with_a_dump(
 
 TRUNCATED = """
 import json, os, sys
-from hvoinspect import api
+from hvoinspect.api import scan as api
 from hvoinspect.cli.main import main
 scan_target = api.scan_target
 def truncated(target, progress, ignored, **_options):

@@ -50,7 +50,7 @@ def capture(target: Target, output: Path, force: bool, quiet: bool, as_json: boo
     """
     goal = destination(output, force=force, streams=False)
 
-    from hvoinspect.api import capture_target  # noqa: PLC0415
+    from hvoinspect.api.capture import capture_target  # noqa: PLC0415
     from hvoinspect.report.words import bytes_text  # noqa: PLC0415
 
     with progress_bar("reading the vmemmap", quiet=quiet) as progress:

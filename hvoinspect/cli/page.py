@@ -50,7 +50,7 @@ def page(
     """
     check_output(output, force=force)
 
-    from hvoinspect.api import explain_page  # noqa: PLC0415
+    from hvoinspect.api.page import explain_page  # noqa: PLC0415
     from hvoinspect.report.page import exit_status, show, to_json  # noqa: PLC0415
 
     result = explain_page(address, target)

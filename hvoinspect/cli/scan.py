@@ -93,7 +93,7 @@ def scan(
         )
         return
 
-    from hvoinspect.api import scan_target  # noqa: PLC0415
+    from hvoinspect.api.scan import scan_target  # noqa: PLC0415
     from hvoinspect.report.result import exit_status, to_json  # noqa: PLC0415
     from hvoinspect.report.terminal import show  # noqa: PLC0415
 

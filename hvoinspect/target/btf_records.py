@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hvoinspect.errors import HvoinspectError
+from hvoinspect.target.strings import Strings
 
 MAGIC = 0xEB9F
 MAX_TYPES = 0xFFFFF
@@ -339,22 +340,23 @@ class Records:
         return [int(each) for each in found]
 
     def _named(self, names: npt.NDArray[np.uint32], name: str) -> npt.NDArray[np.bool_]:
-        """Say which of `names`, offsets of strings, stand for `name`.
+        """Say which of `names`, offsets of strings, stand for `name`."""
+        if not name:
+            return np.zeros(len(names), np.bool_)
+        try:
+            offsets = self._searched.find(name.encode("ascii", "replace"))
+        except ValueError as error:
+            raise BtfError(str(error)) from error
+        if len(offsets) > MAX_REPEATS:
+            raise BtfError(f"it has the string {name} more than {MAX_REPEATS} times")
+        found = np.zeros(len(names), np.bool_)
+        for offset in offsets.astype(np.uint32):  # hardly ever more than one
+            found |= names == offset
+        return found
 
-        Searching the strings takes less than 1 ms and no memory; a dictionary of all names would
-        take longer to build than all searches of a scan, and could be made to swell.
-        """
-        needle = b"\0" + name.encode("ascii", "replace") + b"\0"
-        offsets = []
-        at = self._strings.find(needle) if name else -1
-        while at >= 0:
-            offsets.append(at + 1)
-            if len(offsets) > MAX_REPEATS:
-                raise BtfError(f"it has the string {name} more than {MAX_REPEATS} times")
-            at = self._strings.find(needle, at + 1)
-        if len(offsets) <= 1:
-            return np.equal(names, np.uint32(offsets[0] if offsets else MAX_STRINGS))
-        return np.isin(names, np.array(offsets, np.uint32))
+    @cached_property
+    def _searched(self) -> Strings:
+        return Strings(self._strings)
 
     @cached_property
     def _enumerator_index(
@@ -427,11 +429,9 @@ def _layout(data: bytes, order: str, header: int) -> dict[int, tuple[int, int]]:
 def _scan(words: memoryview, tails: dict[int, tuple[int, int]]) -> array[int]:
     """Return the index of each type's first word, by id.
 
-    The loop is the cost of parsing: some 120,000 rounds for a distribution's kernel.
+    The loop has some 120,000 rounds for a distribution's kernel.
     """
-    # Kinds had 4 or 5 bits and vlen 16, between them bits that were zero: f7a6b9eaff3e "bpf: Extend
-    # BTF UAPI vlen, kinds to use unused bits" gave them away. So the wide reading is right for all.
-    lengths = [(3 + once, each) for once, each in (tails.get(kind, (-4, 0)) for kind in range(128))]
+    ends = _ends(words, tails).data
     starts = array("q", [0])
     append = starts.append
     at, end = 0, len(words)
@@ -439,13 +439,32 @@ def _scan(words: memoryview, tails: dict[int, tuple[int, int]]) -> array[int]:
         if at >= end - 2:
             break
         append(at)
-        info = words[at + 1]
-        step, each = lengths[info >> 24 & 0x7F]
-        if step < 0:
-            raise BtfError(f"type {len(starts) - 1} is of a kind that is not known ({info:#x})")
-        at += step + each * (info & 0xFFFFFF) if each else step
+        at = ends[at]
     if not 1 < len(starts) <= MAX_TYPES + 1:
         raise BtfError(f"it has {len(starts) - 1} types or more, of 1 to {MAX_TYPES} there may be")
+    if at == _UNKNOWN:
+        info = words[starts[-1] + 1]
+        raise BtfError(f"type {len(starts) - 1} is of a kind that is not known ({info:#x})")
     if at != end:
         raise BtfError(f"type {len(starts) - 1} is cut short")
     return starts
+
+
+_UNKNOWN = np.iinfo(np.int32).max
+
+
+def _ends(words: memoryview, tails: dict[int, tuple[int, int]]) -> npt.NDArray[np.int32]:
+    """Return for every word where a type that began there would end; _UNKNOWN if of no known kind.
+
+    Most words begin no type, but all of them are looked at faster than only those that do.
+    """
+    # Kinds had 4 or 5 bits and vlen 16, between them bits that were zero: f7a6b9eaff3e "bpf: Extend
+    # BTF UAPI vlen, kinds to use unused bits" gave them away. So the wide reading is right for all.
+    lengths = np.array([tails.get(kind, (_UNKNOWN, 0)) for kind in range(128)])
+    ends = np.empty(max(0, len(words) - 2), np.int32)
+    for low in range(0, len(ends), 1 << 16):  # small enough for the processor's cache
+        info = np.asarray(words[low + 1 : low + 1 + min(1 << 16, len(ends) - low)])
+        once, each = lengths[info >> 24 & 0x7F].T
+        end = np.arange(low, low + len(info)) + 3 + once + each * (info & 0xFFFFFF)
+        ends[low : low + len(info)] = np.minimum(end, _UNKNOWN)
+    return ends

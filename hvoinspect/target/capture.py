@@ -1,4 +1,4 @@
-"""Captures: small files that hold just what an analysis reads of a kernel.
+"""Writes captures: small files that hold just what an analysis reads of a kernel.
 
 A capture is an ELF core, like /proc/vmcore but with byte ranges for segments, compressed as one xz
 stream: `xz -dc host.hvo > host.core` makes the core that drgn and other tools open. The stream's
@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -26,28 +25,18 @@ from drgn.helpers.linux.mm import (
     pfn_to_page,
 )
 
-from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.btf import read_btf
 from hvoinspect.target.elfcore import Mapping, write_headers
 from hvoinspect.target.facts import Facts
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.learn import START_KERNEL_MAP, image_physical, learn
-from hvoinspect.target.openfile import begins_with
-from hvoinspect.target.recorder import IMAGE_BYTES, Recorder
+from hvoinspect.target.recorder import IMAGE_BYTES, Recorder, unwritable
 from hvoinspect.target.symbols import register_all
 from hvoinspect.target.vmcoreinfo import vmcoreinfo
 
-MAGIC = b"\xfd7zXZ\x00"
 PRESET = 0
 """Of xz: 2 takes twice as long, and makes a file that is 3 % smaller."""
-PIECE = 1 << 20
-MAX_BYTES = 1 << 38
-"""Most bytes a capture may unpack to: far beyond any machine's distinct frames. What xz unpacks is
-at most some 7,000 times as large, and struct pages of an idle machine's memory get near that."""
-MAX_MEMORY = 1 << 27
-"""Bytes of memory that unpacking may take: `xz -9` asks for 65 MiB, PRESET for less than one."""
-
-
 DIRECT_MAP_BYTES = 1 << 46
 """Bytes of the direct map with four levels of page tables, 64 TiB; more memory is read by physical
 address (Documentation/arch/x86/x86_64/mm.rst)."""
@@ -64,7 +53,7 @@ def write_capture(
     """
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with Recorder(source, output.parent) as recorder:
+        with Recorder(source, output) as recorder:
             note = source["VMCOREINFO"].string_()
             image = image_physical(source, Facts(source, vmcoreinfo(source), "btf"))
             prog = recorder.program(note, image)
@@ -94,59 +83,7 @@ def write_capture(
             f"the kernel does not tell what a capture needs: {error}", "is it older than Linux 6.0?"
         ) from error
     except OSError as error:
-        raise HvoinspectError(
-            f"{output} cannot be written: {error.strerror}",
-            "give a path with room that this user may write",
-            ExitStatus.USAGE,
-        ) from error
-
-
-def is_capture(path: Path) -> bool:
-    """Say whether a file begins as a capture does; False if it cannot be read."""
-    return begins_with(path, MAGIC)
-
-
-@contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[BinaryIO]:
-    """Give the core that is in a capture, as an unnamed file. Raises HvoinspectError."""
-    with tempfile.TemporaryFile() as core:
-        try:
-            with path.open("rb") as file:
-                whole = _unpack(file, core)
-        except lzma.LZMAError as error:
-            raise HvoinspectError(
-                f"{path} is damaged or cut short: {error}", "take or copy the capture again"
-            ) from error
-        except OSError as error:
-            raise HvoinspectError(
-                f"{path} cannot be unpacked: {error.strerror}",
-                f"unpacking needs room in {tempfile.gettempdir()}; TMPDIR names another place",
-            ) from error
-        if not whole:
-            raise HvoinspectError(
-                f"{path} would unpack to more than {MAX_BYTES >> 30} GiB", "it is no capture"
-            )
-        core.flush()
-        yield cast("BinaryIO", core)
-
-
-def _unpack(file: BinaryIO, core: BinaryIO) -> bool:
-    """Unpack `file` to `core`; stop and return False where it comes to too much.
-
-    Raises LZMAError if it is damaged, cut short, or wants more than MAX_MEMORY, and OSError.
-    """
-    left = MAX_BYTES
-    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_MEMORY)
-    while not stream.eof:
-        packed = file.read(PIECE) if stream.needs_input else b""
-        if stream.needs_input and not packed:
-            raise lzma.LZMAError("it ends before its end is marked")
-        left -= core.write(stream.decompress(packed, PIECE))
-        if left < 0:
-            return False
-    if stream.unused_data or file.read(1):
-        raise lzma.LZMAError("something follows its end")
-    return True
+        raise unwritable(output, error) from error
 
 
 def _write_core(

@@ -40,7 +40,7 @@ MAX_HEADERS = 1 << 22
 MAX_NOTES = 1 << 23
 """Bytes of notes: 8,192 processors, the most there can be, have 3 MiB."""
 MAX_NOTE_COUNT = 1 << 16
-"""Notes of one program header that are looked at: a processor has two or three."""
+"""Notes that are looked at: a processor has two or three."""
 MAX_NOTE_HEADERS = 1 << 14
 """Program headers of notes: one a processor, and VMCOREINFO's, where nobody has merged them."""
 
@@ -185,12 +185,13 @@ def _holes(loads: NDArray[np.void]) -> NDArray[np.uint64]:
 
 def _notes(path: Path, file: BinaryIO, headers: NDArray[np.void]) -> frozenset[bytes]:
     owners: set[bytes] = set()
-    left = MAX_NOTES
+    left, count = MAX_NOTES, MAX_NOTE_COUNT
     for header in headers[headers["type"] == PT_NOTE][:MAX_NOTE_HEADERS]:
         size = min(int(header["file_size"]), left)
         data = _read(path, file, int(header["offset"]), size)
-        owners |= {owner for owner, _, _ in islice(elf_notes(data), MAX_NOTE_COUNT)}
-        left -= size
+        found = [owner for owner, _, _ in islice(elf_notes(data), count)]
+        owners.update(found)
+        left, count = left - size, count - len(found)
     return frozenset(owners)
 
 

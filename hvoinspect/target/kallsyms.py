@@ -8,8 +8,8 @@ some characters (a token); the first of them all is nm's letter.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
@@ -21,30 +21,49 @@ from hvoinspect.target.vmcoreinfo import vmcoreinfo_symbol
 
 MAX_SYMBOLS = 1 << 19
 """Most symbols a kernel may have; a distribution's has 100,000 to 250,000."""
+MAX_NAMES = 1 << 24
+"""Most bytes of all names as they are kept; a distribution's have 2 MB."""
 MAX_TOKEN = 512
 """Most characters that a byte of a name stands for: a name has no more (KSYM_NAME_LEN)."""
-MAX_TEXT = 1 << 26
+MAX_TEXT = 1 << 24
 """Most characters of all names; a distribution's have 4 MB."""
+MAX_ALIKE = 1 << 22
+"""Most characters of all names that are as long as one that is looked for, and end as it does."""
 MAX_SAME = 1 << 12
 """Most symbols of one name."""
 MAX_SIZE = 1 << 16
 """Bytes of a symbol, which ends where the next one begins; beyond them it is a gap, as for drgn."""
-PIECE = 4096
-_SEPARATOR = 256
-"""Stands for the end of a name among the tokens."""
+PIECE = 1 << 16
+
+
+class Tokens:
+    """What each of the 256 bytes of a name stands for: its characters, one after the other."""
+
+    def __init__(self, texts: list[bytes]) -> None:
+        self._characters = np.frombuffer(b"".join(texts), np.uint8)
+        self.sizes = np.array([len(text) for text in texts], np.int32)
+        self._starts = np.cumsum(self.sizes) - self.sizes
+        self.last = np.array([text[-1] if text else 0 for text in texts], np.uint8)
+
+    def text(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the characters that `codes` stand for: uint8[c]."""
+        return self._characters[ranges(self._starts[codes], self.sizes[codes])]
 
 
 @dataclass(frozen=True)
 class Kallsyms:
     """All symbols of a kernel, n of them, in the table's order.
 
-    `text`: a NUL before and after each name. `place` int64[n]: of the NUL before it. `letters`
-    uint8[n]: nm's. `addresses` uint64[n].
+    `codes` uint8[c]: the names as they are kept; that of symbol i, nm's letter first, is the
+    `counts[i]` bytes from `starts[i]` on (int64[n] both). `sizes` int64[n]: of the names in
+    characters, the letter among them. `addresses` uint64[n].
     """
 
-    text: bytes
-    place: NDArray[np.int64]
-    letters: NDArray[np.uint8]
+    codes: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    tokens: Tokens
     addresses: NDArray[np.uint64]
 
     def find(
@@ -55,44 +74,64 @@ class Kallsyms:
         Raises ValueError if more than MAX_SAME have the name.
         """
         if name is not None:
-            found: Iterable[int] = self._named(name)
+            found = self.named(name)
+            if len(found) > MAX_SAME and not one:
+                raise ValueError(f"{len(found)} symbols are named {name}")
         elif address is not None:
             found = self._around(address)
         else:
-            found = range(len(self.place))
-        symbols = (self._symbol(index) for index in found)
+            found = np.arange(len(self.starts))
+        symbols = self._symbols(found)
         if address is not None:
             symbols = (s for s in symbols if s.address <= address < s.address + s.size)
         return list(islice(symbols, 1 if one else None))
 
-    def _named(self, name: str) -> Iterator[int]:
-        needle = b"\0" + name.encode("ascii", "replace") + b"\0"
-        at = self.text.find(needle) if name.isprintable() else -1
-        for _ in range(MAX_SAME):
-            if at < 0:
-                return
-            yield int(np.searchsorted(self.place, at))
-            at = self.text.find(needle, at + 1)
-        raise ValueError(f"more than {MAX_SAME} symbols are named {name}")
+    def named(self, name: str) -> NDArray[np.intp]:
+        """Return the numbers of the symbols of a name. Raises ValueError if too many are alike."""
+        wanted = np.frombuffer(name.encode("ascii", "replace"), np.uint8)
+        if not len(wanted):
+            return np.zeros(0, np.intp)
+        # Few names are as long and end so; only theirs are spelled out.
+        found = np.flatnonzero(self.sizes == 1 + len(wanted))
+        last = self.codes[self.starts[found] + self.counts[found] - 1]
+        found = found[self.tokens.last[last] == wanted[-1]]
+        if len(found) * (1 + len(wanted)) > MAX_ALIKE:
+            raise ValueError(f"{len(found)} symbols are as long as {name} and end as it does")
+        spelled = self._text(found).reshape(len(found), 1 + len(wanted))
+        same: NDArray[np.intp] = found[(spelled[:, 1:] == wanted).all(axis=1)]
+        return same
 
-    def _around(self, address: int) -> list[int]:
+    def _text(self, numbers: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Return the characters of some names, one after the other."""
+        return self.tokens.text(self.codes[ranges(self.starts[numbers], self.counts[numbers])])
+
+    def _around(self, address: int) -> NDArray[np.intp]:
         """Return the symbols that begin where the last one up to `address` does."""
         ordered = self.addresses[self._order]
         last = int(np.searchsorted(ordered, np.uint64(address), side="right"))
         first = int(np.searchsorted(ordered, ordered[last - 1])) if last else 0
-        return [int(index) for index in self._order[first:last][:MAX_SAME]]
+        return self._order[first:last][:MAX_SAME]
 
     @cached_property
     def _order(self) -> NDArray[np.intp]:
         return np.argsort(self.addresses, kind="stable")
 
-    def _symbol(self, index: int) -> Symbol:
-        start = int(self.place[index]) + 1
-        name = self.text[start : self.text.index(b"\0", start)].decode("ascii", "backslashreplace")
-        here = int(self.addresses[index])
-        after = int(self.addresses[index + 1]) if index + 1 < len(self.addresses) else here
-        size = after - here if 0 < after - here < MAX_SIZE else 0
-        return Symbol(name, here, size, *_meaning(chr(self.letters[index])))
+    def _symbols(self, numbers: NDArray[np.intp]) -> Iterator[Symbol]:
+        text = self._text(numbers).tobytes()
+        ends = np.cumsum(self.sizes[numbers]).tolist()
+        for number, begin, end in zip(numbers.tolist(), [0, *ends], ends, strict=False):
+            here = int(self.addresses[number])
+            after = int(self.addresses[number + 1]) if number + 1 < len(self.addresses) else here
+            size = after - here if 0 < after - here < MAX_SIZE else 0
+            name = text[begin + 1 : end].decode("ascii", "backslashreplace")
+            yield Symbol(name, here, size, *_meaning(chr(text[begin])))
+
+
+def ranges(starts: NDArray[np.int64], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return starts[0], starts[0] + 1, ... (sizes[0] of them), starts[1], ...: int64."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
 
 
 def read_kallsyms(prog: Program) -> Kallsyms:
@@ -104,12 +143,19 @@ def read_kallsyms(prog: Program) -> Kallsyms:
     count = prog.read_u32(_place(prog, "num_syms"))
     if not 0 < count <= MAX_SYMBOLS:
         raise ValueError(f"the kernel would have {count} symbols")
-    text, place, letters = _expand(*_names(prog, count), _tokens(prog))
-    stext = text.find(b"\0_stext\0")
-    if stext < 0:
+    codes, starts, counts = _names(prog, count)
+    tokens = _tokens(prog)
+    before = np.append(0, np.cumsum(tokens.sizes[codes], dtype=np.int64))
+    sizes = before[starts + counts] - before[starts]
+    if sizes.min() < 2:
+        raise ValueError("a symbol has no name")
+    if sizes.sum() > MAX_TEXT:
+        raise ValueError(f"the names of the symbols would have {sizes.sum()} characters")
+    symbols = Kallsyms(codes, starts, counts, sizes, tokens, np.zeros(0, np.uint64))
+    stext = symbols.named("_stext")
+    if not len(stext):
         raise ValueError("_stext is not among the symbols")
-    addresses = _addresses(prog, count, int(np.searchsorted(place, stext)))
-    return Kallsyms(text, place, letters, addresses)
+    return replace(symbols, addresses=_addresses(prog, count, int(stext[0])))
 
 
 def _place(prog: Program, table: str) -> int:
@@ -129,10 +175,12 @@ class _Bytes:
         self.data = bytearray()
 
     def up_to(self, size: int) -> None:
-        """Have at least `size` bytes. Raises FaultError.
+        """Have at least `size` bytes. Raises FaultError, and ValueError beyond MAX_NAMES.
 
         What follows a table may not be there, as in a capture: hence ever smaller pieces then.
         """
+        if size > MAX_NAMES:
+            raise ValueError(f"the names of the symbols would have {size} bytes or more")
         while len(self.data) < size:
             try:
                 self.data += self._prog.read(self._start + len(self.data), self._piece)
@@ -142,74 +190,42 @@ class _Bytes:
                 self._piece //= 2
 
 
-def _names(prog: Program, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the names, and where the length of each is in them: int64[n].
+def _names(
+    prog: Program, count: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Return `codes`, `starts` and `counts` of Kallsyms.
 
     A length of two bytes has the highest bit of the first set, since 73bbb94466fd "kallsyms:
     support "big" kernel symbols" (6.1); before that no name was that long.
     """
     memory = _Bytes(prog, _place(prog, "names"))
-    data, lengths, at = memory.data, array("q"), 0
-    for _ in range(count):
-        if at + 2 > len(data):
+    data, ends, at, known = memory.data, array("q"), 0, -1
+    append = ends.append
+    for _ in range(count):  # one after the other, since a name's length tells where the next is
+        if at >= known:
             memory.up_to(at + 2)
-        lengths.append(at)
+            known = len(data) - 1
         size = data[at]
-        if size & 0x80:
+        if size > 0x7F:
             size = (size & 0x7F | data[at + 1] << 7) + 1
-        if size == 0:
-            raise ValueError("a symbol has no name")
         at += size + 1
+        append(at)
     memory.up_to(at)
-    return np.frombuffer(bytes(data[:at]), np.uint8), np.frombuffer(lengths, np.int64)
+    codes = np.frombuffer(bytes(data[:at]), np.uint8)
+    end = np.frombuffer(ends, np.int64)
+    begin = np.append(0, end[:-1])
+    starts = begin + np.where(codes[begin] > 0x7F, 2, 1)
+    return codes, starts, end - starts
 
 
-def _tokens(prog: Program) -> list[bytes]:
-    """Return the text that each byte of a name stands for."""
+def _tokens(prog: Program) -> Tokens:
     index = np.frombuffer(prog.read(_place(prog, "token_index"), 512), "<u2")
     start, last = _place(prog, "token_table"), int(index.max())
     table = prog.read(start, last) + prog.read_c_string(start + last, max_size=MAX_TOKEN) + b"\0"
-    tokens = [table[at : table.index(b"\0", at)] for at in index.tolist()]
-    if max(map(len, tokens)) >= MAX_TOKEN:
+    texts = [table[at : table.index(b"\0", at)] for at in index.tolist()]
+    if max(map(len, texts)) >= MAX_TOKEN:
         raise ValueError("a part of the symbols' names is too long")
-    return tokens
-
-
-def _expand(
-    names: NDArray[np.uint8], lengths: NDArray[np.int64], tokens: list[bytes]
-) -> tuple[bytes, NDArray[np.int64], NDArray[np.uint8]]:
-    """Return the text, the places and the letters of `Kallsyms`."""
-    codes = names.astype(np.int16)
-    codes[lengths] = _SEPARATOR
-    codes = np.delete(codes, lengths[names[lengths] >= 0x80] + 1)
-    text = _text(codes, [*tokens, b"\0"])
-    place = np.flatnonzero(text == 0)
-    if len(place) != len(lengths) or (np.diff(np.append(place, len(text))) < 2).any():
-        raise ValueError("a symbol has no name")
-    keep = np.ones(len(text), np.bool_)
-    keep[place + 1] = False
-    letters = text[place + 1]
-    return text[keep].tobytes() + b"\0", place - np.arange(len(place)), letters
-
-
-def _text(codes: NDArray[np.int16], parts: list[bytes]) -> NDArray[np.uint8]:
-    """Return the characters that `codes` stand for: uint8[c]."""
-    sizes = np.array([len(part) for part in parts], np.int64)
-    starts = np.cumsum(sizes) - sizes
-    total = int((np.bincount(codes, minlength=len(parts)) * sizes).sum())
-    if total > MAX_TEXT:
-        raise ValueError(f"the names of the symbols would have {total} characters")
-    characters, text = np.frombuffer(b"".join(parts), np.uint8), np.empty(total, np.uint8)
-    at = 0
-    for low in range(0, len(codes), 1 << 15):  # small enough for the processor's cache
-        piece = codes[low : low + (1 << 15)]
-        size = sizes[piece]
-        ends = np.cumsum(size)
-        end = int(ends[-1])
-        source = np.arange(end) + np.repeat(starts[piece] - (ends - size), size)
-        np.take(characters, source, out=text[at : at + end])
-        at += end
-    return text
+    return Tokens(texts)
 
 
 def _addresses(prog: Program, count: int, stext: int) -> NDArray[np.uint64]:

@@ -12,7 +12,6 @@ import drgn
 from drgn import Architecture, FaultError, Platform, Program
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
-from hvoinspect.target.capture import is_capture, unpacked
 from hvoinspect.target.choice import Target
 from hvoinspect.target.denied import no_kcore, reason
 from hvoinspect.target.drgn_memory import DrgnMemory
@@ -28,6 +27,7 @@ from hvoinspect.target.openfile import OpenFile
 from hvoinspect.target.qmp import is_running
 from hvoinspect.target.segments import Segments
 from hvoinspect.target.symbols import register_all
+from hvoinspect.target.unpack import is_capture, unpacked
 
 # What drgn has to say is told as an error of this project's, or is of no concern to its users.
 # A handler would not do: drgn trips over names that are no UTF-8 before it comes to one.

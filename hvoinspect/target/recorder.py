@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from drgn import FaultError, Program
 
+from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.learn import START_KERNEL_MAP
 from hvoinspect.target.memory import PHYSICAL_BITS
 
@@ -23,16 +24,26 @@ IMAGE_BYTES = 1 << 30
 """Most bytes the kernel's image takes (arch/x86/include/asm/page_64_types.h, KERNEL_IMAGE_SIZE)."""
 
 
+def unwritable(output: Path, error: OSError) -> HvoinspectError:
+    """Return the error of a capture that cannot be written."""
+    return HvoinspectError(
+        f"{output} cannot be written: {error.strerror}",
+        "give a path with room that this user may write",
+        ExitStatus.USAGE,
+    )
+
+
 class Recorder:
     """Physical memory of a program, kept as it is read.
 
-    What is read goes to an unnamed file in `folder`, not to memory, of which it takes 24 bytes a
-    read. A context manager: the file is gone at the end.
+    What is read goes to an unnamed file beside `output`, not to memory, of which it takes 24 bytes
+    a read. A context manager: the file is gone at the end.
     """
 
-    def __init__(self, source: Program, folder: Path) -> None:
+    def __init__(self, source: Program, output: Path) -> None:
         self._source = source
-        self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
+        self._output = output
+        self._spool = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - see __exit__
         self._addresses = array("Q")
         self._sizes = array("Q")
         self._offsets = array("Q")
@@ -68,7 +79,10 @@ class Recorder:
         prog.add_memory_segment(virtual, size, read)
 
     def keep(self, address: int, data: bytes) -> None:
-        """Take `data` for what was read last at physical `address`. Raises OSError."""
+        """Take `data` for what was read last at physical `address`.
+
+        Raises HvoinspectError, which whoever reads passes on, if there is no room to keep it.
+        """
         if address == self._next:  # goes on where the last one ended, as names of symbols do
             self._sizes[-1] += len(data)
         else:
@@ -76,7 +90,10 @@ class Recorder:
             self._sizes.append(len(data))
             self._offsets.append(self._end)
         self._next = address + len(data)
-        self._spool.write(data)
+        try:
+            self._spool.write(data)
+        except OSError as error:
+            raise unwritable(self._output, error) from error
         self._end += len(data)
 
     def ranges(self) -> Iterator[tuple[int, bytes]]:

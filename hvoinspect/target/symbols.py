@@ -11,7 +11,6 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from drgn import Program, ProgramFlags, Symbol
-from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.btf import Btf, read_btf
@@ -40,10 +39,10 @@ class SymbolSource(StrEnum):
 def register_symbols(prog: Program) -> SymbolSource:
     """Let `prog` find the kernel's symbols; what is registered already is asked first.
 
-    A running kernel's are read from /proc/kallsyms. If that does not show addresses (not root, or
-    the sysctl kernel.kptr_restrict), and for every other kernel, they are read from the tables
-    themselves, which VMCOREINFO names since f09bddbd8661 "vmcoreinfo: add kallsyms_num_syms symbol"
-    (v6.0). Symbols that place _stext elsewhere than VMCOREINFO does are refused. Takes about 0.1 s.
+    They are read from the kernel's own tables, which VMCOREINFO names since f09bddbd8661
+    "vmcoreinfo: add kallsyms_num_syms symbol" (v6.0); a running kernel's otherwise from
+    /proc/kallsyms, as far as that shows addresses (to root, and by the sysctl
+    kernel.kptr_restrict). Symbols that place _stext elsewhere than VMCOREINFO does are refused.
 
     Raises HvoinspectError if neither way leads to symbols.
     """
@@ -51,6 +50,8 @@ def register_symbols(prog: Program) -> SymbolSource:
     for source, load in _ways(prog):
         try:
             find = load(prog)
+        except HvoinspectError:
+            raise
         except Exception as error:  # noqa: BLE001 - drgn raises whatever it ran into, and it is told
             reasons.append(f"{source}: {error or type(error).__name__}")
             continue
@@ -66,7 +67,15 @@ def _ways(prog: Program) -> list[tuple[SymbolSource, Callable[[Program], Finder]
     memory = (SymbolSource.MEMORY, _load_from_memory)
     if prog.flags & _LOCAL != _LOCAL or os.geteuid() != 0:
         return [memory]
-    return [(SymbolSource.PROC, load_vmlinux_kallsyms), memory]
+    return [memory, (SymbolSource.PROC, _load_from_proc)]
+
+
+def _load_from_proc(prog: Program) -> Finder:
+    # All of drgn's helpers come with it, which few kernels are worth.
+    from drgn.helpers.linux.kallsyms import load_vmlinux_kallsyms  # noqa: PLC0415
+
+    index: Finder = load_vmlinux_kallsyms(prog)
+    return index
 
 
 def _load_from_memory(prog: Program) -> Finder:

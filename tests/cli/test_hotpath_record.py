@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hvoinspect import api
+from hvoinspect.api import hotpath as api
 from hvoinspect.hotpath.plan import Wish
 from hvoinspect.hotpath.run import Run, read_run
 from hvoinspect.hotpath.workload import Request

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import hvoinspect
-from hvoinspect import api
+from hvoinspect.api import scan as api
 from hvoinspect.cli.main import BROKEN_PIPE, INTERRUPTED, main
 from hvoinspect.cli.main import hvoinspect as group
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
@@ -221,7 +221,7 @@ class TestEarlyEnd:
         """No file is left of what was to be written."""
         script = (
             "import signal, sys, time\n"
-            "from hvoinspect import api\n"
+            "from hvoinspect.api import scan as api\n"
             "from hvoinspect.cli.main import main\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def scan_target(*_, **_options):\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hvoinspect import api
+from hvoinspect.api import scan as api
 from hvoinspect.cli.output import check_output, destination, write_output
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from tests.cli.conftest import PROJECT, Call, command, environment

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from hvoinspect import api
+from hvoinspect.api import page as api
 from hvoinspect.cli.page import page
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.choice import Target

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hvoinspect import api
+from hvoinspect.api import scan as api
 from hvoinspect.report.result import ScanResult
 from hvoinspect.target.choice import Target
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
@@ -248,7 +248,7 @@ class TestTargets:
 
 SLOW = """
 import sys, time
-from hvoinspect import api
+from hvoinspect.api import scan as api
 from hvoinspect.cli import progress
 from hvoinspect.cli.main import main
 progress.PATIENCE_SECONDS = float(sys.argv[1])

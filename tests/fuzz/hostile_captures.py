@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from hvoinspect.errors import HvoinspectError
-from hvoinspect.target.capture import MAGIC, is_capture, unpacked
+from hvoinspect.target.unpack import MAGIC, is_capture, unpacked
 from tests.fuzz.harness import Fuzzer, promised
 from tests.fuzz.mutate import damaged
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from hvoinspect.api import explain_in, scan_target
+from hvoinspect.api.page import explain_in
+from hvoinspect.api.scan import scan_target
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.report.result import exit_status, to_json
 from hvoinspect.target.address import parse_address

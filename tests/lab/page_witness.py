@@ -23,7 +23,7 @@ from drgn.helpers.linux.mm import compound_head, page_to_pfn, pfn_to_page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hvoinspect.api import explain_in
+from hvoinspect.api.page import explain_in
 from hvoinspect.report.page import PageJson
 from hvoinspect.target.address import Address
 from hvoinspect.target.choice import Target

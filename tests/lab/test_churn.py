@@ -27,7 +27,7 @@ from lab.guest import Guest
 from lab.kernels import KNOWN
 from lab.machine import Config
 from lab.qmp import qmp
-from tests.lab.conftest import LabPool
+from tests.lab.conftest import RESTORES_WRONGLY, LabPool
 from tests.lab.test_scan import PROJECT, PROTECTS_TOO_LITTLE
 
 SECONDS = float(os.environ.get("HVOINSPECT_CHURN_SECONDS", "20"))
@@ -36,21 +36,12 @@ LEAST = 5
 MEMORY = "2560M"
 """All below 4 GiB on a q35, so that a 1 GiB page fits."""
 DIMM_BYTES, DIMM_SECONDS = 256 << 20, 6.0
-RESTORES_WRONGLY = ["6.12"]
-"""Kernels that break struct pages when they restore a hugepage's vmemmap: HVO is off there.
-
-6.12.118's `vmemmap_restore_pte()` copies the head's frame to each tail vmemmap page, and lacks the
-`reset_struct_pages()` of 6.1 and of other 6.12: what was a fake head is then one in memory of its
-own, with the head's flags and type. Measured: once such pages are freed, hugepages that are made of
-a 1 GiB page have a stale HPG_vmemmap_optimized, the static key falls to 0 too early ("WARNING ...
-static_key_dec_not_one"), and taking memory offline ends in an oops in `has_unmovable_pages()`.
-"""
 FIVE = ("HEAD", "FAKE_HEAD", "TAIL", "SINGLE", "UNREADABLE")
 
 GUESTS = [
     Config(
         kernel,
-        hvo=kernel not in RESTORES_WRONGLY,
+        hvo=kernel not in RESTORES_WRONGLY,  # it would be right to report what they do
         cpus=2,  # so that a scan is interrupted anywhere
         memory=MEMORY,
         append="hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=32 "

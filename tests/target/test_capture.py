@@ -16,14 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvoinspect.api import capture_target
+from hvoinspect.api.capture import capture_target
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.report.result import Taken, result_of
-from hvoinspect.target.capture import is_capture, unpacked, write_capture
+from hvoinspect.target.capture import write_capture
 from hvoinspect.target.choice import Target
 from hvoinspect.target.layout import Kernel
 from hvoinspect.target.open import open_core
 from hvoinspect.target.recorder import Recorder
+from hvoinspect.target.unpack import is_capture, unpacked
 from hvoinspect.vmemmap.scan import scan
 from tests.tiny_kernel import DIRECT, IMAGE, PAGES, TinyKernel
 
@@ -169,7 +170,7 @@ def test_ranges_are_the_union_of_what_was_read_and_the_last_reading_counts(
     reads: list[tuple[int, int, int]],
 ) -> None:
     expected: dict[int, int] = {}
-    with Recorder(drgn.Program(), Path(tempfile.gettempdir())) as recorder:
+    with Recorder(drgn.Program(), Path(tempfile.gettempdir()) / "host.hvo") as recorder:
         for address, size, value in reads:
             recorder.keep(address, bytes([value]) * size)
             expected |= dict.fromkeys(range(address, address + size), value)

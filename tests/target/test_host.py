@@ -36,7 +36,7 @@ def test_where_nothing_is_missing_all_is_ok_and_nothing_is_to_be_mended(
 
 
 class TestReach:
-    """What a scan shows; `tests/test_api.py` has what it falls back to."""
+    """What a scan shows; `tests/api/test_scan.py` has what it falls back to."""
 
     @pytest.mark.parametrize(
         ("gone", "what"),

@@ -12,7 +12,7 @@ from drgn import ProgramFlags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hvoinspect.api import scan_target
+from hvoinspect.api.scan import scan_target
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target import open as open_module
 from hvoinspect.target.choice import Target

@@ -131,7 +131,7 @@ def record(
             f"there is no process {pid}", "give the number of one that runs", ExitStatus.USAGE
         )
 
-    from hvoinspect.api import record_hot_path  # noqa: PLC0415
+    from hvoinspect.api.hotpath import record_hot_path  # noqa: PLC0415
     from hvoinspect.cli.hotpath.live import live  # noqa: PLC0415
     from hvoinspect.hotpath.backend import Filter  # noqa: PLC0415
     from hvoinspect.hotpath.plan import Wish  # noqa: PLC0415

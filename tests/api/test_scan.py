@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hvoinspect import api
+from hvoinspect.api import scan as api
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target import kernelview
 from hvoinspect.target.choice import Target
