@@ -123,13 +123,15 @@ def size_bytes(text: str) -> int:
 
 def virtiofsd_command(program: Path, folder: Folder) -> list[str]:
     """Return the command that serves this machine's `/` to the guest."""
-    # The program in C has -o only, the one in Rust both.
-    shared = ["-o", "source=/", "-o", "cache=auto", "-o", "sandbox=chroot"]
+    # The guest may keep what it has read: else it reads a program anew each time it runs it, and
+    # Python takes six times as long to start. What this machine changes in files that the guest has
+    # read need not be seen there; new files are. The program in C has -o only, that in Rust both.
+    shared = ["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"]
     usage = subprocess.run(
         [program, "--help"], capture_output=True, text=True, check=False, errors="replace"
     ).stdout
     if "--shared-dir" in usage:
-        shared = ["--shared-dir=/", "--cache=auto", "--sandbox=chroot", "--log-level=error"]
+        shared = ["--shared-dir=/", "--cache=always", "--sandbox=chroot", "--log-level=error"]
     else:
         shared += ["-o", "log_level=err"]
     return [*_dies_with_us(), str(program), f"--socket-path={folder.files}", *shared]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ def target_options(command: Command) -> Command:
     @functools.wraps(command)
     def with_target(*args: Any, **options: Any) -> Any:
         target = _target(options)
+        # Those that come with drgn are commands of its own prompt, and take longer to load than
+        # many a scan takes. What is named in DRGN_PLUGINS is loaded all the same.
+        os.environ.setdefault("DRGN_DISABLE_PLUGINS", "*")
         return command(*args, target=target, **options)
 
     decorated: Command = with_target

@@ -145,8 +145,9 @@ def read_kallsyms(prog: Program) -> Kallsyms:
         raise ValueError(f"the kernel would have {count} symbols")
     codes, starts, counts = _names(prog, count)
     tokens = _tokens(prog)
-    before = np.append(0, np.cumsum(tokens.sizes[codes], dtype=np.int64))
-    sizes = before[starts + counts] - before[starts]
+    # Of all names together modulo 2^32, which differences do not mind.
+    before = np.cumsum(tokens.sizes[codes], dtype=np.uint32)
+    sizes = (before[starts + counts - 1] - before[starts - 1]).astype(np.int64)
     if sizes.min() < 2:
         raise ValueError("a symbol has no name")
     if sizes.sum() > MAX_TEXT:

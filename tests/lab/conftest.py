@@ -149,14 +149,14 @@ def program() -> Iterator[Path]:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test that boots; where tests run in several processes, one has all of a kernel's.
+    """Mark a test that boots; where several processes test, one has all of a file and kernel.
 
     Not later: pytest-xdist looks at the groups before any other hook sees the whole collection.
     """
     if {"guest", "lab_pool"} & set(getattr(item, "fixturenames", ())):
         item.add_marker(pytest.mark.lab)
     if config := config_of(item):
-        item.add_marker(pytest.mark.xdist_group(config.kernel))
+        item.add_marker(pytest.mark.xdist_group(f"{config.kernel} {item.path.stem}"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

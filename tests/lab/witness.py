@@ -3,7 +3,7 @@
 The witnesses are the kernel (kpageflags, sysfs, vmstat, the sections that it shows) and drgn. The
 project's own classes are laid beside them a page at a time; the answer is one JSON object.
 
-    python tests/lab/witness.py [--sample N]
+    python tests/lab/witness.py [--sample N] [--hugetlb N]
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def against_drgn(prog: Program, census: Census, pfns: list[int]) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=10_000)
+    parser.add_argument("--hugetlb", type=int, help="so many of hugetlb's pages, not all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     keep_out_of_the_picture()
@@ -154,16 +155,17 @@ def main() -> None:
         "vmstat": memmap_counters(Path("/proc/vmstat").read_text()),
         "kpageflags": against_kpageflags(census, flags),
     }
-    if arguments.sample:
-        mapped = np.flatnonzero(
-            (census.kind != PageClass.HOLE) & (np.arange(len(census.kind)) < len(flags))
-        )
-        online = mapped[(flags[mapped] & np.uint64(NO_PAGE)) == 0]
-        sample = random.Random(arguments.seed).sample(online.tolist(), arguments.sample)
-        marked = (flags & np.uint64(HUGE)) != 0
-        huge = census.hugetlb(marked).tolist()
-        result["drgn"] = against_drgn(prog, census, sorted({*sample, *huge}))
-        result["drgn"]["hugetlb"] = len(huge)
+    mapped = np.flatnonzero(
+        (census.kind != PageClass.HOLE) & (np.arange(len(census.kind)) < len(flags))
+    )
+    online = mapped[(flags[mapped] & np.uint64(NO_PAGE)) == 0]
+    chance = random.Random(arguments.seed)
+    sample = chance.sample(online.tolist(), arguments.sample)
+    huge = census.hugetlb((flags & np.uint64(HUGE)) != 0).tolist()
+    if arguments.hugetlb:
+        huge = chance.sample(huge, arguments.hugetlb)
+    result["drgn"] = against_drgn(prog, census, sorted({*sample, *huge}))
+    result["drgn"]["hugetlb"] = len(huge)
     sys.stdout.write(json.dumps(result))
 
 
