@@ -105,11 +105,12 @@ class ByFrames(ABC):
 
 
 def runs(together: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield runs of n places, as (first, after the last), none of more than RUN places.
+    """Return runs of n places, as (first, after the last), none of more than RUN places.
 
     `together`, bool[n - 1]: whether each place but the first belongs to the one before it.
     """
-    edges = [0, *(np.flatnonzero(~together) + 1).tolist(), len(together) + 1]
-    for low, high in itertools.pairwise(edges):
-        for first in range(low, high, RUN):
-            yield first, min(first + RUN, high)
+    edges = np.concatenate([[0], np.flatnonzero(~together) + 1, [len(together) + 1]])
+    if (np.diff(edges) > RUN).any():
+        pieces = [np.arange(low, high, RUN) for low, high in itertools.pairwise(edges.tolist())]
+        edges = np.append(np.concatenate(pieces), edges[-1])
+    return itertools.pairwise(edges.tolist())

@@ -67,12 +67,15 @@ class OpenFile:
             return readable
         # Rows and offsets that follow each other are read at once, right into their place.
         together = (np.diff(there) == 1) & (np.diff(offsets[there]) == FRAME)
+        begins, ends = np.array(list(runs(together)), np.intp).T
+        lows, highs = there[begins], there[ends - 1] + 1
         view, lost = words.data.cast("B"), []
-        for first, last in runs(together):
-            low, high = int(there[first]), int(there[last - 1]) + 1
+        for low, high, offset in zip(
+            lows.tolist(), highs.tolist(), offsets[lows].tolist(), strict=True
+        ):
             try:
                 part = view[low * FRAME : high * FRAME]
-                done = os.preadv(self.descriptor, [part], int(offsets[low]))
+                done = os.preadv(self.descriptor, (part,), offset)
             except OSError:
                 self._failed += 1
                 if self._failed < MAX_FAILED:

@@ -62,8 +62,12 @@ class Segments:
         And of which of the others all bytes are there, bool[n], in several pieces.
         """
         none = np.full(len(pfns), -1, np.int64), np.zeros(len(pfns), np.bool_)
-        if not len(self.start):
+        if not len(self.start) or not len(pfns):
             return none
+        low, high = int(pfns.min()) * FRAME, (int(pfns.max()) + 1) * FRAME
+        piece = int(np.searchsorted(self.start, min(low, MAX_OFFSET), "right")) - 1
+        if piece >= 0 and high <= self.end[piece]:  # as nearly always
+            return pfns.astype(np.int64) * FRAME + self.shift[piece], none[1]
         possible = pfns < np.uint64(1 << PHYSICAL_BITS - 12)
         address = np.where(possible, pfns, np.uint64(0)).astype(np.int64) * FRAME
         first = np.searchsorted(self.start, address, "right") - 1

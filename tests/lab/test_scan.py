@@ -143,7 +143,7 @@ def test_hugetlb_heads_and_tails_are_the_kernels(seen: Seen) -> None:
         assert any("kpageflags" in note for note in seen.scan["notes"])
     else:
         assert (flags["heads_apart"], flags["tails_apart"]) == (0, 0)
-        assert seen.scan["notes"] == []
+        assert [note for note in seen.scan["notes"] if not note.startswith("unstable")] == []
 
 
 @every_kernel
