@@ -18,7 +18,7 @@ MAX_BYTES = 1 << 38
 """Most bytes a capture may unpack to: far beyond any machine's distinct frames. What xz unpacks is
 at most some 7,000 times as large, and struct pages of an idle machine's memory get near that."""
 MAX_MEMORY = 1 << 27
-"""Bytes of memory that unpacking may take: `xz -9` asks for 65 MiB, PRESET for less than one."""
+"""Bytes of memory that unpacking may take: `xz -9` asks for 65 MiB, PRESET for two."""
 
 
 def is_capture(path: Path) -> bool:
