@@ -1,0 +1,65 @@
+"""The processes that a scan of a large machine is shared among: forked, for a while."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import multiprocessing
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from hvoinspect.vmemmap.part import Part
+
+__all__ = ["BrokenProcessPool", "forked"]
+
+_PR_SET_PDEATHSIG = 1
+"""include/uapi/linux/prctl.h."""
+
+Look = Callable[[int], Part]
+"""Looks at the chunk that begins at a pfn."""
+
+_look: Look | None = None
+"""In a child: what it looks with."""
+
+
+def forked(look: Look, starts: Sequence[int], jobs: int) -> Iterator[Part]:
+    """Look at the chunks at `starts`, in their order, in `jobs` children.
+
+    Raises BrokenProcessPool if one of them dies, after what was looked at before.
+    """
+    context = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(jobs, context, _begin, (look, os.getpid()))
+    try:
+        with warnings.catch_warnings():
+            # The other threads are NumPy's, which takes care of forks itself, or draw a progress
+            # bar; a child calls neither.
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded")
+            parts = pool.map(_do, starts, chunksize=max(1, len(starts) // (16 * jobs)))
+        yield from parts
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(look: Look, parent: int) -> None:
+    """Begin a child: it ends with its parent, which alone hears of Ctrl-C."""
+    global _look  # noqa: PLW0603 - what a child has from its parent, once
+    _look = look
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _do(start: int) -> Part:
+    if _look is None:
+        raise AssertionError("a child begins with _begin()")
+    return _look(start)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
