@@ -36,7 +36,8 @@ _COLUMNS = (
     Column("imports", "of the larger libraries, imports", Kind.TEXT),
 )
 _PHASES = """
-import json, time
+import json, os, time
+os.environ["DRGN_DISABLE_PLUGINS"] = "*"  # as the command does
 from hvoinspect.target.choice import Target
 from hvoinspect.target.open import learn_opened, open_program
 begun = time.perf_counter(), time.process_time()
