@@ -40,6 +40,7 @@ def forked(look: Look, starts: Sequence[int], jobs: int) -> Iterator[Part]:
             warnings.filterwarnings("ignore", "This process .* is multi-threaded")
             parts = pool.map(_do, starts, chunksize=max(1, len(starts) // (16 * jobs)))
         yield from parts
+        pool.shutdown()  # so that whoever counts processors' time has theirs
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
