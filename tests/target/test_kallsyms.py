@@ -153,6 +153,15 @@ class TestDamage:
         with pytest.raises(ValueError, match="are named same"):
             symbols.find(prog, "same", None, False)
 
+    def test_names_that_are_all_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kernel = TinyKernel()
+        kernel.symbols += [(f"a{number:03}x", "t", STEXT + 0x1000) for number in range(100)]
+        symbols = read_kallsyms(kernel.program())
+        assert len(symbols.named("a007x")) == 1
+        monkeypatch.setattr("hvoinspect.target.kallsyms.MAX_ALIKE", 100 * 6 - 1)
+        with pytest.raises(ValueError, match="100 symbols are as long as a007x"):
+            symbols.named("a007x")
+
     def test_a_symbol_without_a_name(self) -> None:
         kernel = TinyKernel()
         prog = kernel.program()
