@@ -54,9 +54,9 @@ from hvoinspect.vmemmap.summary import (
 
 LEAD_ORDER = 9
 """Order of the memory that one vmemmap page of the first wave stands for: 2 MiB."""
-BATCH = 128
-"""Frames read and summarized at a time: 512 KiB, which stay in a processor's caches from the one to
-the other. With fewer, what a call of NumPy costs shows."""
+BATCH = 512
+"""Frames read and summarized at a time: 2 MiB. With fewer, what calls of NumPy cost shows; with many
+more, what was read is no longer in a processor's caches when it is summarized."""
 
 
 def can_be_quick(kernel: Kernel) -> bool:
