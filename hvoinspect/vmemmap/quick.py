@@ -55,7 +55,7 @@ from hvoinspect.vmemmap.summary import (
 LEAD_ORDER = 9
 """Order of the memory that one vmemmap page of the first wave stands for: 2 MiB."""
 BATCH = 512
-"""Frames read and summarized at a time: 2 MiB. With fewer, what calls of NumPy cost shows; with many
+"""Frames read and summarized at a time: 2 MiB. With fewer, what calls of NumPy cost shows; with far
 more, what was read is no longer in a processor's caches when it is summarized."""
 
 
