@@ -17,6 +17,7 @@ import numpy as np
 from drgn import FaultError, Program, Symbol, SymbolBinding, SymbolKind
 from numpy.typing import NDArray
 
+from hvoinspect.target.ranges import places_in
 from hvoinspect.target.vmcoreinfo import vmcoreinfo_symbol
 
 MAX_SYMBOLS = 1 << 19
@@ -47,7 +48,7 @@ class Tokens:
 
     def text(self, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the characters that `codes` stand for: uint8[c]."""
-        return self._characters[ranges(self._starts[codes], self.sizes[codes])]
+        return self._characters[places_in(self._starts[codes], self.sizes[codes])]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Kallsyms:
 
     def _text(self, numbers: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Return the characters of some names, one after the other."""
-        return self.tokens.text(self.codes[ranges(self.starts[numbers], self.counts[numbers])])
+        return self.tokens.text(self.codes[places_in(self.starts[numbers], self.counts[numbers])])
 
     def _around(self, address: int) -> NDArray[np.intp]:
         """Return the symbols that begin where the last one up to `address` does."""
@@ -125,13 +126,6 @@ class Kallsyms:
             size = after - here if 0 < after - here < MAX_SIZE else 0
             name = text[begin + 1 : end].decode("ascii", "backslashreplace")
             yield Symbol(name, here, size, *_meaning(chr(text[begin])))
-
-
-def ranges(starts: NDArray[np.int64], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return starts[0], starts[0] + 1, ... (sizes[0] of them), starts[1], ...: int64."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
 
 
 def read_kallsyms(prog: Program) -> Kallsyms:

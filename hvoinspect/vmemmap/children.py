@@ -8,19 +8,17 @@ import multiprocessing
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from hvoinspect.vmemmap.jobs import Look
 from hvoinspect.vmemmap.part import Part
 
 __all__ = ["BrokenProcessPool", "forked"]
 
 _PR_SET_PDEATHSIG = 1
 """include/uapi/linux/prctl.h."""
-
-Look = Callable[[int], Part]
-"""Looks at the chunk that begins at a pfn."""
 
 _look: Look | None = None
 """In a child: what it looks with."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
 from hvoinspect.target.memory import WORDS
+from hvoinspect.target.ranges import places_in
 from hvoinspect.vmemmap.backing import MAX_FREE_ORDER, backing_of
 from hvoinspect.vmemmap.chunks import MappedPages, in_sections
 from hvoinspect.vmemmap.distinct import Distinct, distinct
@@ -262,16 +263,9 @@ def _infer(place: _Place, frames: _Frames) -> _Cover:
     begin, end = np.sort(begin), np.sort(begin + end)
     require((begin[1:] >= end[:-1]).all())  # so none overlaps with another
     cover = _no_cover(place)
-    cover.owner[_each(begins, length)] = np.repeat(begins, length)
-    cover.free[_each(free_begins, free_length)] = True
+    cover.owner[places_in(begins, length)] = np.repeat(begins, length)
+    cover.free[places_in(free_begins, free_length)] = True
     return cover
-
-
-def _each(start: NDArray[np.intp], size: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return all numbers from each `start` on, `size` of them."""
-    end = np.cumsum(size)
-    first: NDArray[np.intp] = np.repeat(start - (end - size), size)
-    return first + np.arange(len(first))
 
 
 def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
@@ -332,7 +326,7 @@ def _require_whole(place: _Place, summaries: Summaries, shown: _Shown) -> None:
     require((length > 0).all() and (ends <= len(place.pfn)).all())
     require((begins[1:] >= ends[:-1]).all())
     target = np.full(len(place.pfn), UNKNOWN_HEAD, np.uint64)
-    target[_each(begins, length)] = np.repeat(place.pfn[begins], length)
+    target[places_in(begins, length)] = np.repeat(place.pfn[begins], length)
     was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
     owned = was_read & (target != UNKNOWN_HEAD)
     require(np.array_equal(shown.target[owned], target[owned]))
