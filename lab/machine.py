@@ -56,6 +56,17 @@ class Config:
         ]
         return ",".join([self.kernel, *unusual])
 
+    @property
+    def hugepages(self) -> list[tuple[int, int]]:
+        """The hugepages that `append` asks for: their bytes, and how many, whatever their node."""
+        size, found = 2 << 20, []
+        for name, _, value in (word.partition("=") for word in self.append.split()):
+            if name == "hugepagesz":
+                size = size_bytes(value)
+            elif name == "hugepages" and value.isdecimal():
+                found.append((size, int(value)))
+        return found
+
 
 @dataclass(frozen=True)
 class Folder:
