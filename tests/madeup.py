@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hvoinspect.target.layout import (
     Bits,
     Counters,
+    Descriptors,
     Hstate,
     HugetlbMark,
     Hvo,
@@ -35,7 +36,8 @@ DIRECT_MAP = 0xFFFF_8880_0000_0000
 PRESENT, WRITABLE, LEAF = 1, 2, 1 << 7
 PG_HEAD = 1 << 6
 PG_SLAB = 1 << 9
-PGTY_BUDDY, PGTY_HUGETLB = 0xF0, 0xF4
+PGTY_BUDDY, PGTY_TABLE, PGTY_HUGETLB = 0xF0, 0xF2, 0xF4
+ZONE_DEVICE = 4
 FREED, OPTIMIZED = 1 << 3, 1 << 4
 ORDER_2M, ORDER_1G = 9, 18
 COMPOUND, MAPPING, PRIVATE, PAGE_TYPE, REFCOUNT = 8, 24, 40, 48, 52
@@ -58,6 +60,9 @@ class Machine(ByRanges):
     vmemmap: int = 0xFFFF_EA00_0000_0000
     encryption_mask: int = 0
     offline: frozenset[int] = frozenset()
+    device: frozenset[int] = frozenset()
+    """Sections that are ZONE_DEVICE, and so never online."""
+    block_sections: int | None = 1
     base_pages: frozenset[int] = frozenset()
     """Sections whose vmemmap is mapped 4 KiB at a time from the start."""
     huge_leaves: bool = False
@@ -95,8 +100,8 @@ class Machine(ByRanges):
     def present(self) -> Sections:
         """Its sections, as they are now."""
         numbers = np.array(sorted(self.sections), np.uint64)
-        online = np.array([int(n) not in self.offline for n in numbers], np.bool_)
-        return Sections(SECTION_PAGES, numbers, online)
+        out = self.offline | self.device
+        return Sections(SECTION_PAGES, numbers, np.array([int(n) not in out for n in numbers]))
 
     def kernel(self) -> Kernel:
         mark = HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_HUGETLB)
@@ -138,6 +143,12 @@ class Machine(ByRanges):
             counters=self.counters,
             origins={},
             direct_map=DIRECT_MAP,
+            descriptors=lambda: Descriptors(
+                slab=HugetlbMark(PageField(0, 0, 8), Bits(PG_SLAB.bit_length() - 1, 1), 1),
+                table=HugetlbMark(PageField(0, PAGE_TYPE, 4), Bits(24, 0xFF), PGTY_TABLE),
+                zones={0: "DMA", 1: "Normal", ZONE_DEVICE: "Device"},
+                block_sections=self.block_sections,
+            ),
         )
 
     def counters(self) -> Counters:
@@ -331,7 +342,8 @@ class Machine(ByRanges):
 
     def _initialise(self, section: int, node: int) -> None:
         """`__init_single_page()`: node and zone in the flags."""
-        self._set_words(section * SECTION_PAGES, SECTION_PAGES, 0, node << 54 | 1 << 51)
+        zone = ZONE_DEVICE if section in self.device else 1
+        self._set_words(section * SECTION_PAGES, SECTION_PAGES, 0, node << 54 | zone << 51)
 
     def _set_words(
         self, pfn: int, count: int, offset: int, value: int, *, keep: bool = False

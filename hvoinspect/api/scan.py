@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import time
 from collections.abc import Collection
 
 import numpy as np
 
+from hvoinspect.api.clock import Clock
 from hvoinspect.api.progress import Progress, no_progress
 from hvoinspect.errors import HvoinspectError
-from hvoinspect.report.result import ScanResult, Taken, result_of, result_of_view
+from hvoinspect.report.result import ScanResult, result_of, result_of_view
 from hvoinspect.target import kernelview
 from hvoinspect.target.choice import Target
 from hvoinspect.target.denied import NoKcoreError
@@ -35,7 +34,7 @@ def scan_target(
     left out, as `report.rules.known_rules` checks them.
     Raises HvoinspectError if neither can be had.
     """
-    clock = _Clock()
+    clock = Clock()
     try:
         kernel = open_target(target)
     except NoKcoreError as no_kcore:
@@ -44,16 +43,7 @@ def scan_target(
     return result_of(result, clock.taken(), _notes(result))
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.at = dt.datetime.now(dt.UTC)
-        self.start = time.monotonic()
-
-    def taken(self) -> Taken:
-        return Taken(self.at, time.monotonic() - self.start)
-
-
-def _own_view(no_kcore: NoKcoreError, clock: _Clock, progress: Progress) -> ScanResult:
+def _own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanResult:
     try:
         view = kernelview.look(progress=progress)
     except HvoinspectError as error:

@@ -16,6 +16,7 @@ from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
 from hvoinspect.cli.doctor import doctor
 from hvoinspect.cli.hotpath import hotpath
+from hvoinspect.cli.memdesc import memdesc
 from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.page import page
 from hvoinspect.cli.scan import scan
@@ -63,6 +64,7 @@ hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
 hvoinspect.add_command(doctor)
 hvoinspect.add_command(hotpath)
+hvoinspect.add_command(memdesc)
 hvoinspect.add_command(page)
 
 

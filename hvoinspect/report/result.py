@@ -202,7 +202,9 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
             "debug_info": list(kernel.source.debug_info),
         },
         "kernel": kernel_json(kernel.identity),
-        "encoding": _encoding(scan),
+        "encoding": encoding_json(
+            kernel, scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
+        ),
         "pages": {
             "total": total,
             "head": classes[PageClass.HEAD],
@@ -350,9 +352,9 @@ def _encoding_by_members(page: StructPage, hvo_supported: bool | None) -> TailEn
     return "mask" if hvo_supported else "pointer"
 
 
-def _encoding(scan: Scan) -> EncodingJson:
-    kernel, hvo = scan.kernel, scan.kernel.hvo
-    pointers, masks = scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
+def encoding_json(kernel: Kernel, pointers: int, masks: int) -> EncodingJson:
+    """Return the encoding of a kernel, of whose tails so many were seen to hold each."""
+    hvo = kernel.hvo
     tail: TailEncoding | None
     if pointers or masks:
         tail = "mask" if masks > pointers else "pointer"

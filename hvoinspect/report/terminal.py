@@ -12,7 +12,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from hvoinspect.report.result import PictureJson, ScanResult
+from hvoinspect.report.result import KernelJson, PictureJson, ScanResult, SourceJson
 from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import bytes_text, count_text, percent_text, verdict
 from hvoinspect.target.layout import VMEMMAP_PAGE
@@ -36,16 +36,14 @@ class Page:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand: what does not fit side by side goes one below the other."""
         for part in self._parts():
-            for line in console.render_lines(
-                _that_fits(part, console, options), options, pad=False
-            ):
+            for line in console.render_lines(fitting(part, console, options), options, pad=False):
                 yield from trimmed(line)
                 yield Segment.line()
 
     def _parts(self) -> Iterator[Sequence[RenderableType]]:
         """Yield the parts of the page, each in one or more forms, the widest first."""
         result = self.result
-        yield [Sentence(_title(result), "dim")]
+        yield [Sentence(title_of(result["source"], result["kernel"]), "dim")]
         yield [Text()]
         yield [Sentence(verdict(result), _mood(result))]
         if result["hugetlb"]:
@@ -61,9 +59,10 @@ class Page:
             yield [sentence]
 
 
-def _that_fits(
+def fitting(
     forms: Sequence[RenderableType], console: Console, options: ConsoleOptions
 ) -> RenderableType:
+    """Return the first of `forms` that is no wider than there is room, or the last."""
     for form in forms[:-1]:
         if (
             console.measure(form, options=options.update(max_width=1000)).maximum
@@ -83,8 +82,8 @@ def trimmed(line: Sequence[Segment]) -> list[Segment]:
     return kept
 
 
-def _title(result: ScanResult) -> str:
-    source, kernel = result["source"], result["kernel"]
+def title_of(source: SourceJson, kernel: KernelJson) -> str:
+    """Return which kernel was looked at, and how."""
     path = source["path"] or source["kind"]
     what = {
         "kcore": "/proc/kcore",

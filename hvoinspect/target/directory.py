@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ BLOCK = VMEMMAP_PAGE * ENTRIES
 """Bytes that one entry of a page middle directory maps: 2 MiB."""
 
 PMD_SHIFT, PUD_SHIFT = 21, 30
+
+MAPPED, NOT_KNOWN = -1, -2
+"""In place of a number of missing tables."""
 
 MAX_BLOCKS = 1 << 20
 """Most blocks of a vmemmap: those of 128 TiB of memory. No machine has more than 64 TiB."""
@@ -120,6 +124,46 @@ def walk_directory(memory: Memory, paging: Paging, start: int, end: int) -> Dire
     found = _merged(leaves, start, end)
     _check_known(found)
     return found
+
+
+class Missing(NamedTuple):
+    """What is not there to map each of n addresses.
+
+    `tables` int8[n]: how many levels of page tables; 0 where only the entry of the page itself is
+    missing, MAPPED where it is mapped, NOT_KNOWN where a table cannot be read. `frame` uint64[n]:
+    the pfn behind what is mapped.
+    """
+
+    tables: NDArray[np.int8]
+    frame: NDArray[np.uint64]
+
+
+def missing_tables(memory: Memory, paging: Paging, address: NDArray[np.uint64]) -> Missing:
+    """Walk the page tables for each `address`, uint64[n].
+
+    Raises HvoinspectError if these lie in more than MAX_TABLES tables of one level.
+    """
+    missing = np.full(len(address), NOT_KNOWN, np.int8)
+    frame = np.zeros(len(address), np.uint64)
+    at = np.arange(len(address))
+    table = np.full(len(address), paging.root_physical, np.uint64)
+    for level in range(paging.levels - 1, -1, -1):
+        tables, which = np.unique(table, return_inverse=True)
+        _check_count(len(tables), MAX_TABLES, "tables of one level")
+        entries, readable = _read_tables(memory, tables)
+        index = (address[at] >> np.uint64(12 + 9 * level)).astype(np.intp) % ENTRIES
+        entry, known = entries[which, index], readable[which]
+        present = (entry & PRESENT) != 0
+        leaf = present & ((level == 0) | (((entry & LEAF) != 0) & (level <= 2)))
+        missing[at[known & ~present]] = level
+        mapped = at[known & leaf]
+        missing[mapped] = MAPPED
+        within = (address[mapped] >> np.uint64(12)) % np.uint64(1 << 9 * level)
+        first = physical_address(entry[known & leaf], paging) >> np.uint64(12 + 9 * level)
+        frame[mapped] = (first << np.uint64(9 * level)) + within
+        on = known & present & ~leaf
+        at, table = at[on], physical_address(entry[on], paging)
+    return Missing(missing, frame)
 
 
 def physical_address(entries: NDArray[np.uint64], paging: Paging) -> NDArray[np.uint64]:

@@ -7,7 +7,7 @@ tests fill them by hand. Offsets are bytes, addresses are virtual unless their n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -137,6 +137,21 @@ TailFrames = Mapping[tuple[int, int, int], int]
 
 
 @dataclass(frozen=True)
+class Descriptors:
+    """What is told of memory beside what every scan looks at, for whoever asks about memdescs.
+
+    `slab`, `table`: how the head of a slab, and a page table, is marked. `zones`: zone index -> its
+    name as in /proc/zoneinfo. `block_sections`: sections of one memory block, the least that is
+    plugged. None, or nothing, where it is not known.
+    """
+
+    slab: HugetlbMark | None = None
+    table: HugetlbMark | None = None
+    zones: Mapping[int, str] = field(default_factory=dict)
+    block_sections: int | None = None
+
+
+@dataclass(frozen=True)
 class Hvo:
     """What the kernel says of HVO itself."""
 
@@ -194,6 +209,8 @@ class Kernel:
     """Reads the kernel's own counts anew."""
     sections_now: Callable[[], Sections] | None = None
     """Reads the present sections anew: memory is taken out of a live kernel. None if they stay."""
+    descriptors: Callable[[], Descriptors] = Descriptors
+    """Learns what only memdesc asks for."""
     direct_map: int | None = None
     """Where all physical memory is mapped one to one (`page_offset_base`); None if not known."""
 

@@ -11,6 +11,7 @@ from drgn import Architecture, FaultError, Object, Program, ProgramFlags
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.denied import not_x86_64
+from hvoinspect.target.descriptors import learn_descriptors
 from hvoinspect.target.drgn_memory import DrgnMemory
 from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import (
@@ -80,6 +81,7 @@ def learn(
             counters=lambda: _counters(prog, kernel.hstates),
             origins=facts.origins,
             sections_now=lambda: learn_sections(prog, facts, memory, paging)[1],
+            descriptors=lambda: learn_descriptors(prog, facts),
             direct_map=_direct_map(prog),
         )
     except FaultError as error:

@@ -40,7 +40,7 @@ def learn_page_layout(facts: Facts) -> StructPage:
         mapping=facts.offset("page", "mapping"),
         mapcount=facts.offset("page", "_mapcount"),
         refcount=facts.offset("page", "_refcount"),
-        buddy=_type_mark(facts, "PAGE_BUDDY_MAPCOUNT_VALUE", "PGTY_buddy"),
+        buddy=type_mark(facts, "PAGE_BUDDY_MAPCOUNT_VALUE", "PGTY_buddy"),
     )
     words = ((flags, "flags"), (compound, field), (private, "private"))
     fields = [(PageField(0, offset, 8), name) for offset, name in words]
@@ -101,7 +101,7 @@ def _order(facts: Facts, flags: int) -> PageField:
     return PageField(1, flags, 1)
 
 
-def _type_mark(facts: Facts, in_vmcoreinfo: str, in_types: str) -> HugetlbMark | None:
+def type_mark(facts: Facts, in_vmcoreinfo: str, in_types: str) -> HugetlbMark | None:
     """Return the mark of a type that `page_type` holds, None where it has no such type."""
     page_type = facts.offset("page", "page_type")
     if page_type is None:
@@ -121,7 +121,7 @@ def _type_mark(facts: Facts, in_vmcoreinfo: str, in_types: str) -> HugetlbMark |
 
 
 def _hugetlb_mark(facts: Facts, flags: int) -> HugetlbMark | None:
-    mark = _type_mark(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE", "PGTY_hugetlb")
+    mark = type_mark(facts, "PAGE_HUGETLB_MAPCOUNT_VALUE", "PGTY_hugetlb")
     if mark is not None:
         return mark
     flag = facts.number("PG_hugetlb")  # 6.6 to 6.8

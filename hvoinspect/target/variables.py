@@ -41,6 +41,7 @@ VARIABLES: Mapping[str, str] = {
     "page_offset_base": "unsigned long",
     "phys_base": "unsigned long",
     "saved_command_line": "char *",
+    "sections_per_block": "int",
     "sme_me_mask": "u64",
     "vmalloc_base": "unsigned long",
     "vmemmap_base": "unsigned long",

@@ -8,23 +8,23 @@ import multiprocessing
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
-from hvoinspect.vmemmap.jobs import Look
-from hvoinspect.vmemmap.part import Part
+from hvoinspect.vmemmap.jobs import Found
 
 __all__ = ["BrokenProcessPool", "forked"]
 
 _PR_SET_PDEATHSIG = 1
 """include/uapi/linux/prctl.h."""
 
-_look: Look | None = None
+_look: Callable[[int], Any] | None = None
 """In a child: what it looks with."""
 
 
-def forked(look: Look, starts: Sequence[int], jobs: int) -> Iterator[Part]:
+def forked(look: Callable[[int], Found], starts: Sequence[int], jobs: int) -> Iterator[Found]:
     """Look at the chunks at `starts`, in their order, in `jobs` children.
 
     Raises BrokenProcessPool if one of them dies, after what was looked at before.
@@ -43,7 +43,7 @@ def forked(look: Look, starts: Sequence[int], jobs: int) -> Iterator[Part]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(look: Look, parent: int) -> None:
+def _begin(look: Callable[[int], Any], parent: int) -> None:
     """Begin a child: it ends with its parent, which alone hears of Ctrl-C."""
     global _look  # noqa: PLW0603 - what a child has from its parent, once
     _look = look
@@ -53,7 +53,7 @@ def _begin(look: Look, parent: int) -> None:
         os._exit(1)
 
 
-def _do(start: int) -> Part:
+def _do(start: int) -> Any:
     if _look is None:
         raise AssertionError("a child begins with _begin()")
     return _look(start)

@@ -24,7 +24,7 @@ def detailed_look(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Part:
     is_tail = kind == PageClass.TAIL
     frames = distinct(mapped.frame, mapped.present)
     begins = -(-np.arange(len(mapped.frame), dtype=np.int64) * VMEMMAP_PAGE // size)
-    free = _free_blocks(kernel, chunk)
+    free = free_blocks(kernel, chunk)
     return Part(
         classes=np.bincount(kind, minlength=len(PageClass)),
         encodings=np.bincount(chunk.pages.encoding[is_tail], minlength=len(Encoding)),
@@ -42,7 +42,7 @@ def detailed_look(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> Part:
     )
 
 
-def _free_blocks(kernel: Kernel, chunk: Chunk) -> NDArray[np.uint64]:
+def free_blocks(kernel: Kernel, chunk: Chunk) -> NDArray[np.uint64]:
     """Return the pfns of the struct pages marked as the first of a free block."""
     mark = kernel.page.buddy
     if mark is None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from hvoinspect.target.layout import Kernel
-from hvoinspect.vmemmap.part import Part
 
 MANY_PAGES = 1 << 24
 """Struct pages, 64 GiB of memory, from which on it pays to start more than one process."""
 MOST_JOBS = 8
 """Processes that are started unasked: beyond these the host's own work matters more."""
 
-Look = Callable[[int], Part]
-"""Looks at the chunk that begins at a pfn."""
+Found = TypeVar("Found")
+"""What looking at a chunk, given by its first pfn, comes to; it goes from process to process."""
 
 
 def jobs_for(kernel: Kernel) -> int:
@@ -24,7 +24,9 @@ def jobs_for(kernel: Kernel) -> int:
     return min(len(os.sched_getaffinity(0)), MOST_JOBS)
 
 
-def looks(look: Look, starts: Sequence[int], jobs: int) -> Iterator[tuple[int, Part]]:
+def looks(
+    look: Callable[[int], Found], starts: Sequence[int], jobs: int
+) -> Iterator[tuple[int, Found]]:
     """Look at the chunks at `starts`, in their order, in `jobs` processes.
 
     The processes are forked, and so share what is open and known. One that dies (the kernel may

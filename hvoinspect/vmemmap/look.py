@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from hvoinspect.vmemmap.hugepages import orders
 from hvoinspect.vmemmap.pagetable import Directory, walk_directory
 from hvoinspect.vmemmap.part import Part
 from hvoinspect.vmemmap.quick import can_be_quick, quick_look
+
+Found = TypeVar("Found")
 
 ATTEMPTS = 4
 """How often something is looked at whose mapping changes meanwhile."""
@@ -31,8 +34,8 @@ def look_at(kernel: Kernel, directory: Directory, first_pfn: int, *, exhaustive:
         mapped = map_chunk(kernel, directory, first_pfn)
         return _look(kernel, mapped, first_pfn, exhaustive=exhaustive)
     whole = (first_pfn, first_pfn + CHUNK_PAGES)
-    map_now = partial(_map_now, kernel, whole, whole)
-    return _look_until_still(kernel, map_now, first_pfn, exhaustive=exhaustive)
+    look = partial(_look, kernel, first_pfn=first_pfn, exhaustive=exhaustive)
+    return look_until_still(partial(map_now, kernel, whole, whole), look)
 
 
 def look_closely(kernel: Kernel, windows: Sequence[Window]) -> Iterator[Part]:
@@ -47,8 +50,8 @@ def look_closely(kernel: Kernel, windows: Sequence[Window]) -> Iterator[Part]:
             for start, end in windows
             if start < first + span and end > first
         ]
-        map_now = partial(_map_windows, kernel, (first, first + span), inside)
-        yield _look_until_still(kernel, map_now, first, exhaustive=True)
+        look = partial(_look, kernel, first_pfn=first, exhaustive=True)
+        yield look_until_still(partial(map_windows, kernel, (first, first + span), inside), look)
 
 
 def close_span(kernel: Kernel) -> int:
@@ -56,16 +59,21 @@ def close_span(kernel: Kernel) -> int:
     return max(kernel.sections.pages, 1 << max(orders(kernel)))
 
 
-def _look_until_still(
-    kernel: Kernel, map_now: Callable[[], MappedPages], first_pfn: int, *, exhaustive: bool
-) -> Part:
-    mapped = map_now()
+def look_until_still(
+    read_maps: Callable[[], MappedPages], look: Callable[[MappedPages], Found]
+) -> Found:
+    """Look at what page tables map until that is the same before and after, ATTEMPTS times at most.
+
+    So what was read is what was there: a frame that is not behind the vmemmap any more holds
+    somebody else's data.
+    """
+    mapped = read_maps()
     for _ in range(ATTEMPTS):
-        part = _look(kernel, mapped, first_pfn, exhaustive=exhaustive)
-        before, mapped = mapped, map_now()
+        found = look(mapped)
+        before, mapped = mapped, read_maps()
         if all(np.array_equal(*pair) for pair in zip(before, mapped, strict=True)):
             break
-    return part
+    return found
 
 
 def _look(kernel: Kernel, mapped: MappedPages, first_pfn: int, *, exhaustive: bool) -> Part:
@@ -75,7 +83,7 @@ def _look(kernel: Kernel, mapped: MappedPages, first_pfn: int, *, exhaustive: bo
     return part or detailed_look(kernel, mapped, first_pfn)
 
 
-def _map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> MappedPages:
+def map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> MappedPages:
     """Walk the page tables of `windows`; all that is around them is `unknown`."""
     size, first = kernel.page.size, whole[0]
     chosen = np.zeros((whole[1] - first) * size // VMEMMAP_PAGE, np.bool_)
@@ -83,7 +91,7 @@ def _map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> Ma
         low, high = (start - first) * size, (end - first) * size
         chosen[low // VMEMMAP_PAGE : -(-high // VMEMMAP_PAGE)] = True
     around = min(start for start, _ in windows), max(end for _, end in windows)
-    mapped = _map_now(kernel, whole, around)
+    mapped = map_now(kernel, whole, around)
     return MappedPages(
         frame=np.where(chosen, mapped.frame, np.uint64(0)),
         present=mapped.present & chosen,
@@ -93,7 +101,7 @@ def _map_windows(kernel: Kernel, whole: Window, windows: Sequence[Window]) -> Ma
     )
 
 
-def _map_now(kernel: Kernel, whole: Window, part: Window) -> MappedPages:
+def map_now(kernel: Kernel, whole: Window, part: Window) -> MappedPages:
     """Return the mappings of the pfns `whole`: those of `part` as of now, the others as holes."""
     start = kernel.page_address(part[0])
     end = min(kernel.page_address(part[1]), kernel.vmemmap_end)

@@ -81,7 +81,7 @@ def scan(
     how much of it there was.
     """
     for _ in range(ATTEMPTS):
-        kernel = _as_of_now(kernel)
+        kernel = as_of_now(kernel)
         directory = walk_directory(kernel.memory, kernel.paging, kernel.vmemmap, kernel.vmemmap_end)
         census = Census(
             kernel,
@@ -90,7 +90,7 @@ def scan(
             jobs=jobs_for(kernel) if jobs is None else jobs,
         )
         census.read(progress)
-        if _as_of_now(kernel) is kernel:
+        if as_of_now(kernel) is kernel:
             break
     evidence = census.evidence()
     held = Confirmed(tuple(judge(RULES, evidence, ignored)), {})
@@ -120,7 +120,7 @@ def scan(
     )
 
 
-def _as_of_now(kernel: Kernel) -> Kernel:
+def as_of_now(kernel: Kernel) -> Kernel:
     """Return a live kernel with the memory that it has by now: it may be plugged and pulled."""
     if not kernel.live or kernel.sections_now is None:
         return kernel
