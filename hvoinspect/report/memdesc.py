@@ -19,7 +19,8 @@ from hvoinspect.report.result import (
 from hvoinspect.report.words import bytes_text
 from hvoinspect.target.directory import MAPPED, NOT_KNOWN
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
-from hvoinspect.vmemmap.descriptors import OFFLINE, UNPLACED
+from hvoinspect.vmemmap.descriptor_frames import UNPLACED
+from hvoinspect.vmemmap.descriptors import OFFLINE
 from hvoinspect.vmemmap.memdesc import FALSE_TAILS, MISSED_TAILS, Verdict
 from hvoinspect.vmemmap.pages import MAX_MASK_ORDER, Encoding
 from hvoinspect.vmemmap.runs import Guard

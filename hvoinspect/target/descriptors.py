@@ -21,13 +21,21 @@ MAX_BLOCK_SECTIONS = 1 << 16
 
 def learn_descriptors(prog: Program, facts: Facts) -> Descriptors:
     """Return what `prog` tells; what it does not tell is left unknown."""
+    size = facts.size("page") or 0
     zones = {facts.constant(f"ZONE_{name.upper()}"): name for name in ZONES}
     return Descriptors(
-        slab=_slab(facts),
-        table=type_mark(facts, "PAGE_TABLE_MAPCOUNT_VALUE", "PGTY_table"),
+        slab=_inside(_slab(facts), size),
+        table=_inside(type_mark(facts, "PAGE_TABLE_MAPCOUNT_VALUE", "PGTY_table"), size),
         zones={index: name for index, name in zones.items() if index is not None},
         block_sections=_block_sections(prog),
     )
+
+
+def _inside(mark: HugetlbMark | None, size: int) -> HugetlbMark | None:
+    """Return `mark` if it is in a struct page of `size` bytes, as none but a damaged one is not."""
+    if mark is None or mark.where.offset % mark.where.size:
+        return None
+    return mark if mark.where.offset + mark.where.size <= size else None
 
 
 def _slab(facts: Facts) -> HugetlbMark | None:

@@ -20,7 +20,8 @@ from hvoinspect.target.directory import (
 from hvoinspect.target.layout import VMEMMAP_PAGE, Descriptors, Kernel
 from hvoinspect.vmemmap.census import Progress, no_progress
 from hvoinspect.vmemmap.chunks import CHUNK_PAGES, chunk_starts, map_chunk
-from hvoinspect.vmemmap.descriptors import EXAMPLES, Rows, look, places_of
+from hvoinspect.vmemmap.descriptor_frames import places_of
+from hvoinspect.vmemmap.descriptors import EXAMPLES, Rows, look
 from hvoinspect.vmemmap.frames import read_frames
 from hvoinspect.vmemmap.jobs import jobs_for, looks
 from hvoinspect.vmemmap.look import look_until_still, map_now, map_windows

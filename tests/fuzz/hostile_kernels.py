@@ -33,6 +33,7 @@ def check(case: bytes) -> None:
     try:
         kernel = learn_opened(Opened(prog, DrgnMemory(prog), "core", None, running=False), None)
         kernel.counters()
+        kernel.descriptors()
         kernel.tail_frames()  # types are looked at late, so these too may find them damaged
     except HvoinspectError as error:
         promised(error)

@@ -1,7 +1,7 @@
 """`hvoinspect memdesc` on real kernels: its runs are the kernel's, its rule right.
 
 The machine has two NUMA nodes, a hole below 4 GiB, persistent memory (ZONE_DEVICE) in the midst of
-a node's, and a DIMM that is plugged in while it runs, far from the rest.
+a node's where the kernel's modules can be had, and a DIMM that is plugged in while it runs.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ SECTION, SECTION_BYTES = 1 << 15, 1 << 27
 GIB = 1 << 30
 DIMM_AT, DIMM_BYTES = 12 * GIB, 512 << 20
 DEVICE_AT, DEVICE_BYTES = 6 * GIB, 256 << 20
+WITHOUT_MODULES = ["7.0", "7.1"]
+"""Debian carries no modules of superseded kernels."""
 GUESTS = [
     Config(
         kernel,
         hvo=True,
         memory="5G",
         nodes=2,
-        append=f"hugepages=64 memhp_default_state=online memmap={DEVICE_BYTES:#x}!{DEVICE_AT:#x}",
-        modules=("nd_e820", "nd_pmem"),
+        append="hugepages=64 memhp_default_state=online"
+        + f" memmap={DEVICE_BYTES:#x}!{DEVICE_AT:#x}" * (kernel not in WITHOUT_MODULES),
+        modules=() if kernel in WITHOUT_MODULES else ("nd_e820", "nd_pmem"),
         qemu_args=("-m", "size=5G,slots=4,maxmem=32G"),
     )
     for kernel in KNOWN
@@ -101,6 +104,7 @@ def are_the_kernels(result: dict[str, Any], seen: dict[str, Any]) -> None:
     assert result["worst_case"]["memory_block_known"]
     each = blocks["bytes"] // SECTION_BYTES
     device = range(DEVICE_AT // SECTION_BYTES, (DEVICE_AT + DEVICE_BYTES) // SECTION_BYTES)
+    device = device if (1, "Device") in found else range(0)
     of_blocks = {number * each + at for number in blocks["online"] for at in range(each)}
     # Memory of devices is in no memory block.
     assert sorted(of_blocks | set(device)) == seen["sections"]
@@ -128,8 +132,9 @@ def test_runs_are_the_kernels_before_and_after_a_dimm_is_plugged_in(guest: Guest
     are_the_kernels(first, before)
     # Below 2 GiB, and from 4 GiB on: the hole in between divides them, the device's memory not.
     assert [run["first_pfn"] * 4096 // GIB for run in first["runs"]] == [0, 4]
-    device = spans(first)[1, "Device"]
-    assert device[:2] == [DEVICE_AT >> 12, (DEVICE_AT + DEVICE_BYTES) >> 12]
+    if guest.config.modules:
+        device = spans(first)[1, "Device"]
+        assert device[:2] == [DEVICE_AT >> 12, (DEVICE_AT + DEVICE_BYTES) >> 12]
     rule = first["rule"]
     assert (rule["false_tail"], rule["missed_tail"], rule["unjudged"]) == (0, 0, 0)
     assert rule["agree"] == len(before["sections"]) * SECTION
