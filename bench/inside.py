@@ -2,9 +2,9 @@
 
     python -m bench.inside --repeats 5 --jobs 1 [--every 16]
 
-Prints one JSON object: seconds of importing and opening, once each, and of the scans and the
-reader, in turns in this one process; and what they found. With --every 16 the reader reads a
-sixteenth of the file.
+Prints one JSON object: seconds of importing and opening, once each, and of the scans, of the reader
+and of merely reading what the scans read, in turns in this one process; and what they found. With
+--every 16 the reader of /proc/kpageflags reads a sixteenth of the file.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ import json  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from dataclasses import asdict  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from bench.clock import in_turns  # noqa: E402
+from bench.needed import core_reader, default_frames, needed_frames  # noqa: E402
 from bench.ours import MODES, scan_kernel  # noqa: E402
 from bench.rivals import count_kpageflags  # noqa: E402
 from hvoinspect.report.result import Taken, result_of  # noqa: E402
 from hvoinspect.target.open import open_running  # noqa: E402
 
+KCORE = Path("/proc/kcore")
 _IMPORTED = time.perf_counter() - _BEGUN
 
 
@@ -42,8 +45,10 @@ def main() -> None:
     kernel = open_running()
     opened = time.perf_counter() - begun
     scans = {mode: functools.partial(scan_kernel, kernel, mode, options.jobs) for mode in MODES}
+    reads = {"default": default_frames(kernel), "exhaustive": needed_frames(kernel)}
     ways: dict[str, Callable[[], Any]] = {
         **scans,
+        **{f"reading, {mode}": core_reader(KCORE, frames, 1) for mode, frames in reads.items()},
         "kpageflags": functools.partial(count_kpageflags, options.every),
     }
     times, last = in_turns(ways, options.repeats)
@@ -53,6 +58,7 @@ def main() -> None:
         "opening": opened,
         "times": {name: asdict(one) for name, one in times.items()},
         "kpageflags": last["kpageflags"],
+        "frames": {mode: len(frames) for mode, frames in reads.items()},
     }
     for name in scans:
         result = result_of(last[name], Taken(dt.datetime.now(dt.UTC), 0.0))

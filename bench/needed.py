@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.dumpfile import PROGRAM_HEADER, PT_LOAD
-from hvoinspect.target.layout import Kernel
-from hvoinspect.target.memory import FRAME, RUN
+from hvoinspect.target.kcore import read_program_headers
+from hvoinspect.target.layout import Kernel, StructPage
+from hvoinspect.target.memory import FRAME, RUN, Memory, runs
+from hvoinspect.target.openfile import OpenFile
+from hvoinspect.target.segments import Segments
 from hvoinspect.vmemmap.pagetable import Directory, Maps, map_pages, walk_directory
+from hvoinspect.vmemmap.scan import scan
 
+Run = tuple[int, int]
+"""Bytes that are read at once: their offset in a file, and how many."""
 BLOCKS = 4096
 """How many blocks of 2 MiB are looked at at a time."""
 _STATUS_END = 428
@@ -47,32 +53,63 @@ def _arrays(directory: Directory) -> tuple[NDArray[Any], ...]:
     return directory.address, directory.maps, directory.target, directory.writable
 
 
-def elf_reader(path: Path, frames: NDArray[np.uint64], jobs: int) -> Callable[[], int]:
-    """Return what reads `frames` from an ELF dump, in `jobs` processes, and returns how many bytes.
+def default_frames(kernel: Kernel) -> NDArray[np.uint64]:
+    """Return the pfns of the frames that a default scan of `kernel` reads, as `needed_frames`."""
+    noting = _Noting(kernel.memory)
+    scan(replace(kernel, memory=noting), jobs=1)
+    return np.unique(np.concatenate(noting.pfns))
 
-    Consecutive frames are read at once, up to RUN, always to the same place.
+
+class _Noting:
+    """Reads `memory`, and notes the pfns of what it reads."""
+
+    forkable = False
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.pfns: list[NDArray[np.uint64]] = []
+
+    def read(self, address: int, size: int) -> bytes:
+        first, last = address // FRAME, (address + size - 1) // FRAME
+        self.pfns.append(np.arange(first, last + 1, dtype=np.uint64))
+        return self._memory.read(address, size)
+
+    def read_frames(self, pfns: NDArray[np.uint64], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        self.pfns.append(pfns.copy())
+        return self._memory.read_frames(pfns, words)
+
+
+def core_reader(
+    path: Path, frames: NDArray[np.uint64], jobs: int, page: StructPage | None = None
+) -> Callable[[], int]:
+    """Return what reads `frames` from an ELF core, in `jobs` processes, and returns how many bytes.
+
+    Consecutive frames are read at once, up to RUN, always to the same place. With `page` NumPy also
+    copies those bytes of each struct page that it has to look at to tell what it is.
     """
-    head = _start(path)
-    (table,), (count,) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<H", head, 56)
-    headers = np.fromfile(path, PROGRAM_HEADER, count, offset=table)
-    loads = headers[(headers["type"] == PT_LOAD) & (headers["file_size"] > 0)]
-    loads = loads[np.argsort(loads["physical"], kind="stable")]
-    address = frames << np.uint64(12)
-    at = np.searchsorted(loads["physical"], address, side="right") - 1
-    where = address - loads["physical"][at] + loads["offset"][at]
-    breaks = np.flatnonzero(np.diff(where) != FRAME) + 1
-    starts = np.concatenate([[0], breaks])
-    ends = np.concatenate([breaks, [len(where)]])
-    runs = [
-        (int(where[first]), min(RUN, high - first) * FRAME)
-        for low, high in zip(starts.tolist(), ends.tolist(), strict=True)
-        for first in range(low, high, RUN)
+    where, _ = Segments.of(read_program_headers(OpenFile(path))).places(frames)
+    where = where[where >= 0]
+    pieces = [
+        (int(where[first]), (last - first) * FRAME) for first, last in runs(np.diff(where) == FRAME)
     ]
-    return functools.partial(_in_processes, functools.partial(_read, path), runs, jobs)
+    gathered, each = (_looked_at(page), page.size) if page else ([], FRAME)
+    work = functools.partial(_read, path, gathered, each)
+    return functools.partial(_in_processes, work, pieces, jobs)
+
+
+def _looked_at(page: StructPage) -> list[int]:
+    """Return the offsets of the bytes without which nobody knows what a struct page is.
+
+    Whether it is a tail, whether a head, and whether the first of a free block.
+    """
+    offsets = [page.compound, page.flags + (page.head_bit.bit_length() - 1) // 8]
+    if page.buddy is not None:
+        offsets.append(page.buddy.where.offset + page.buddy.bits.shift // 8)
+    return offsets
 
 
 def kdump_reader(path: Path, frames: NDArray[np.uint64], jobs: int) -> Callable[[], int]:
-    """Return what unpacks `frames` from a kdump file packed by zlib, as `elf_reader`."""
+    """Return what unpacks `frames` from a kdump file packed by zlib, as `core_reader`."""
     head = _start(path)
     block, sub_headers, bitmaps = struct.unpack_from("<III", head, _STATUS_END)
     half = bitmaps // 2 * block
@@ -110,13 +147,16 @@ def _in_processes(work: Callable[[list[Any]], int], pieces: list[Any], jobs: int
     return total
 
 
-def _read(path: Path, runs: list[tuple[int, int]]) -> int:
-    place = memoryview(bytearray(RUN * FRAME))
+def _read(path: Path, gathered: list[int], each: int, runs: list[Run]) -> int:
+    place = np.zeros(RUN * FRAME, np.uint8)
+    view = place.data
     done = 0
     with path.open("rb", buffering=0) as file:
         descriptor = file.fileno()
         for offset, size in runs:
-            done += os.preadv(descriptor, [place[:size]], offset)
+            done += os.preadv(descriptor, [view[:size]], offset)
+            for at in gathered:
+                done += len(place[at:size:each].copy())
     return done
 
 

@@ -59,9 +59,11 @@ def test_a_scan_that_finds_something_else_is_no_measurement() -> None:
 def test_elf_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump, "SAMPLE", 50)
     write_dump(Makeup(gigantic=1, huge=0, ordinary=1, slab=0, free=0), tmp_path / "dump")
-    drgn, bound = dump.beside_elf(tmp_path / "dump", "ELF", 1, 1, quiet)
-    assert (drgn[2], bound[2]) == ("drgn's objects", "bound: reading")
-    assert drgn[1] == bound[1]  # one scan beside both
+    rows = dump.beside_elf(tmp_path / "dump", "ELF", 1, 1, quiet)
+    beside = ["drgn's objects", "bound: reading", "bound: gathering"]
+    assert [row[2] for row in rows] == [*beside, "bound: reading"]
+    assert len({row[1] for row in rows[:3]}) == 1  # one scan beside all
+    assert rows[3][1] == rows[2][3]  # one bound held against the other
 
 
 FOUND: dict[str, Any] = {
@@ -81,7 +83,13 @@ FOUND: dict[str, Any] = {
 
 
 def test_live() -> None:
-    seconds = {"default": [1.0], "exhaustive": [8.0], "kpageflags": [12.0]}
+    seconds = {
+        "default": [1.0],
+        "exhaustive": [8.0],
+        "reading, default": [0.5],
+        "reading, exhaustive": [6.0],
+        "kpageflags": [12.0],
+    }
     times = {name: {"seconds": one, "processor": one} for name, one in seconds.items()}
     found = {"release": "7.3.4", "imports": 1.0, "opening": 2.0, "times": times}
     races, once = live.tables(
@@ -90,13 +98,16 @@ def test_live() -> None:
     assert [(row["ratio"], row["met"]) for row in races.as_json()["rows"]] == [
         (12.0, True),
         (1.5, True),
+        (24.0, None),
+        (2.0, None),
     ]
     assert once.as_json()["rows"][0]["read"] == 0.01
 
 
 def test_a_part_of_kpageflags_stands_for_all_of_it() -> None:
     one = {"seconds": [2.0], "processor": [2.0]}
-    found = {"times": dict.fromkeys(("default", "exhaustive", "kpageflags"), one)}
+    ways = ("default", "exhaustive", "reading, default", "reading, exhaustive", "kpageflags")
+    found = {"times": dict.fromkeys(ways, one)}
     row = live.Live("7.3", {**found, "exhaustive": FOUND}, every=16).races[0]
     assert row[4] == 16.0
 

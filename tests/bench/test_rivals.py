@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.needed import elf_reader, kdump_reader, needed_frames
+from bench.needed import core_reader, default_frames, kdump_reader, needed_frames
 from bench.process import peak_memory, run
 from bench.rivals import count_kpageflags, drgn_loop, sample
 from hvoinspect.target.choice import Target
@@ -35,7 +35,21 @@ def test_the_bound_reads_every_frame_and_page_table_once(dump: Path, jobs: int) 
     frames = needed_frames(open_core(dump))
     vmemmap = MAKEUP.expected()["vmemmap"]
     assert len(frames) == vmemmap["frames"] + vmemmap["pte_tables"]
-    assert elf_reader(dump, frames, jobs)() == len(frames) * 4096
+    assert core_reader(dump, frames, jobs)() == len(frames) * 4096
+
+
+def test_gathering_is_reading_and_copying_three_bytes_of_each_struct_page(dump: Path) -> None:
+    kernel = open_core(dump)
+    frames = needed_frames(kernel)
+    assert core_reader(dump, frames, 1, kernel.page)() == len(frames) * (4096 + 3 * 64)
+
+
+def test_a_default_scan_reads_some_of_these_frames(dump: Path) -> None:
+    kernel = open_core(dump)
+    needed, read = needed_frames(kernel), default_frames(kernel)
+    upper = read[~np.isin(read, needed)]  # page tables that lead to page tables
+    assert 0 < len(upper) < 8
+    assert 0.1 < (len(read) - len(upper)) / len(needed) < 0.9
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
