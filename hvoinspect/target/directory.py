@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.facts import DAMAGED
 from hvoinspect.target.layout import VMEMMAP_PAGE, Paging
-from hvoinspect.target.memory import Memory, UnreadableMemoryError
+from hvoinspect.target.memory import Memory
 
 PRESENT = np.uint64(1 << 0)
 WRITABLE = np.uint64(1 << 1)
@@ -79,6 +79,11 @@ class Directory:
             self.target[low:high],
             self.writable[low:high],
         )
+
+
+_NO_BLOCKS = Directory(
+    np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint64), np.zeros(0, np.bool_)
+)
 
 
 def walk_directory(memory: Memory, paging: Paging, start: int, end: int) -> Directory:
@@ -174,19 +179,21 @@ def physical_address(entries: NDArray[np.uint64], paging: Paging) -> NDArray[np.
 def _read_tables(
     memory: Memory, tables: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Return the entries of `tables`, uint64[n, 512], and which could be read, bool[n]."""
+    """Return the entries of `tables`, uint64[n, 512], and which could be read, bool[n].
+
+    `tables` uint64[n]: the physical address of each, all different.
+    """
     entries = np.zeros((len(tables), ENTRIES), np.uint64)
-    readable = np.ones(len(tables), np.bool_)
-    for at, table in enumerate(tables.tolist()):
-        try:
-            entries[at] = np.frombuffer(memory.read(table, 8 * ENTRIES), "<u8")
-        except UnreadableMemoryError:
-            readable[at] = False
-    return entries, readable
+    order = tables.argsort()
+    readable = memory.read_frames(tables[order] >> np.uint64(12), entries)
+    place = order.argsort()
+    return entries[place], readable[place]
 
 
 def _first_of_each(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Tell of each value whether it is there for the first time: bool, as long."""
+    if len(values) < 2:
+        return np.ones(len(values), np.bool_)
     first = np.zeros(len(values), np.bool_)
     first[np.unique(values, return_index=True)[1]] = True
     return first
@@ -218,6 +225,8 @@ def _gigantic_blocks(
     end: int,
 ) -> list[Directory]:
     """Split 1 GiB mappings of the vmemmap into their 512 blocks of 2 MiB."""
+    if not len(target):
+        return []
     once = _first_of_each(target)
     again = _unreadable_blocks(address[~once], PUD_SHIFT, start, end)
     address, target, writable = address[once], target[once], writable[once]
@@ -235,6 +244,8 @@ def _gigantic_blocks(
 
 def _unreadable_blocks(base: NDArray[np.uint64], shift: int, start: int, end: int) -> Directory:
     """Return the blocks of the range that tables at `base`, each mapping 2^shift bytes, hide."""
+    if not len(base):
+        return _NO_BLOCKS
     low = np.maximum(base, np.uint64(start & ~(BLOCK - 1)))
     last = np.minimum(base + np.uint64((1 << shift) - 1), np.uint64(end - 1))
     counts = (last - low).astype(np.int64) // BLOCK + 1

@@ -34,6 +34,8 @@ class ElfMemory:
         """Read frames, as Memory says."""
         offsets, in_pieces = self._segments.places(pfns)
         readable = self._file.read_frames(offsets, words)
+        if readable.all():
+            return readable
         for row in np.flatnonzero(in_pieces).tolist():
             try:
                 content = self.read(int(pfns[row]) * FRAME, FRAME)

@@ -75,7 +75,9 @@ class Kallsyms:
         Raises ValueError if more than MAX_SAME have the name.
         """
         if name is not None:
-            found = self.named(name)
+            if name not in self._known:
+                self._known[name] = self.named(name)
+            found = self._known[name]
             if len(found) > MAX_SAME and not one:
                 raise ValueError(f"{len(found)} symbols are named {name}")
         elif address is not None:
@@ -112,6 +114,11 @@ class Kallsyms:
         last = int(np.searchsorted(ordered, np.uint64(address), side="right"))
         first = int(np.searchsorted(ordered, ordered[last - 1])) if last else 0
         return self._order[first:last][:MAX_SAME]
+
+    @cached_property
+    def _known(self) -> dict[str, NDArray[np.intp]]:
+        """What `named` returned: a few names are asked for again and again."""
+        return {}
 
     @cached_property
     def _order(self) -> NDArray[np.intp]:

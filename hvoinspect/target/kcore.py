@@ -39,14 +39,23 @@ def read_program_headers(file: OpenFile) -> NDArray[np.void]:
 
     Raises OSError if they cannot be read, ValueError if the file is no ELF core.
     """
+    return program_headers(program_header_bytes(file))
+
+
+def program_headers(data: bytes) -> NDArray[np.void]:
+    """Return the program headers that `data` begins with, `PROGRAM_HEADER`[n]."""
+    return np.frombuffer(data, PROGRAM_HEADER, len(data) // PROGRAM_HEADER.itemsize)
+
+
+def program_header_bytes(file: OpenFile) -> bytes:
+    """Return the bytes of the program headers; raises as `read_program_headers`."""
     header = _read(file, 0, ELF_HEADER.size)
     if len(header) < ELF_HEADER.size or header[:5] != b"\x7fELF\x02":
         raise ValueError("not an ELF core file")
     _, kind, _, _, _, table, _, _, _, each, count, *_ = ELF_HEADER.unpack(header)
     if kind != ET_CORE or each != PROGRAM_HEADER.itemsize:
         raise ValueError("not an ELF core file")
-    data = _read(file, table, each * count)
-    return np.frombuffer(data[: len(data) // each * each], PROGRAM_HEADER)
+    return _read(file, table, each * count)
 
 
 def _read(file: OpenFile, offset: int, size: int) -> bytes:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.kcore import read_program_headers
+from hvoinspect.target.kcore import program_header_bytes, program_headers
 from hvoinspect.target.memory import ByFrames
 from hvoinspect.target.openfile import OpenFile
 from hvoinspect.target.segments import Segments
@@ -71,9 +71,10 @@ class KcoreMemory(ByFrames):
                 self._open()
                 offsets, _ = self._segments.places(pfns)
             readable = self._file.read_frames(offsets, words)
-            if np.array_equal(read_program_headers(self._file), self._headers):
-                readable &= self._are_true(pfns, words, readable)
-                words[~readable] = 0
+            if program_header_bytes(self._file) == self._headers:
+                self._tell_false(pfns, words, readable)
+                if not readable.all():
+                    words[~readable] = 0
                 return readable
             self._open()
         words[:] = 0
@@ -81,19 +82,17 @@ class KcoreMemory(ByFrames):
 
     def _open(self) -> None:
         self._file = OpenFile(self._kcore)
-        self._headers = read_program_headers(self._file)
-        self._segments = Segments.of(self._headers)
+        self._headers = program_header_bytes(self._file)
+        self._segments = Segments.of(program_headers(self._headers))
 
-    def _are_true(
+    def _tell_false(
         self, pfns: NDArray[np.uint64], words: NDArray[np.uint64], readable: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Tell of each frame whether it is not zeros that stand for something else: bool[n]."""
-        true = np.ones(len(pfns), np.bool_)
-        rows = np.flatnonzero(readable & ~words[:, :8].any(axis=1))
-        rows = rows[~words[rows].any(axis=1)]
+    ) -> None:
+        """Mark as not `readable` the frames of zeros that stand for something else."""
+        rows = (readable & (words[:, 0] | words[:, 1] == 0)).nonzero()[0]
         if len(rows):
-            true[rows] = self._are_read(pfns[rows])
-        return true
+            rows = rows[~words[rows].any(axis=1)]
+            readable[rows] = self._are_read(pfns[rows])
 
     def _are_read(self, pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Tell of each frame whether /proc/kcore reads it: bool[n]."""

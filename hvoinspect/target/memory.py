@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -67,7 +66,7 @@ class ByRanges(ABC):
         readable = np.zeros(len(pfns), np.bool_)
         if not len(pfns):
             return readable
-        for run in runs(np.diff(pfns) == 1):
+        for run in runs(pfns[1:] - pfns[:-1] == 1):
             todo = [run]
             while todo:
                 first, last = todo.pop()
@@ -104,13 +103,14 @@ class ByFrames(ABC):
         return words.tobytes()[start : start + size]
 
 
-def runs(together: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def runs(together: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return runs of n places, as (first, after the last), none of more than RUN places.
 
     `together`, bool[n - 1]: whether each place but the first belongs to the one before it.
     """
-    edges = np.concatenate([[0], np.flatnonzero(~together) + 1, [len(together) + 1]])
-    if (np.diff(edges) > RUN).any():
-        pieces = [np.arange(low, high, RUN) for low, high in itertools.pairwise(edges.tolist())]
-        edges = np.append(np.concatenate(pieces), edges[-1])
-    return itertools.pairwise(edges.tolist())
+    edges = [0, *((~together).nonzero()[0] + 1).tolist(), len(together) + 1]
+    return [
+        (first, min(first + RUN, end))
+        for start, end in itertools.pairwise(edges)
+        for first in range(start, end, RUN)
+    ]

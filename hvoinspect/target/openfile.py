@@ -61,30 +61,25 @@ class OpenFile:
         others hold anything. An error in the midst of a run costs the frames that it is about (all
         behind it once MAX_FAILED reads have failed), and a file that ends those behind its end.
         """
-        readable = np.zeros(len(offsets), np.bool_)
-        there = np.flatnonzero(offsets >= 0)
-        if not len(there):
+        readable = offsets >= 0
+        if not readable.any():
             return readable
-        # Rows and offsets that follow each other are read at once, right into their place.
-        together = (np.diff(there) == 1) & (np.diff(offsets[there]) == FRAME)
-        begins, ends = np.array(list(runs(together)), np.intp).T
-        lows, highs = there[begins], there[ends - 1] + 1
-        view, lost = words.data.cast("B"), []
-        for low, high, offset in zip(
-            lows.tolist(), highs.tolist(), offsets[lows].tolist(), strict=True
-        ):
+        # Rows whose offsets follow each other are read at once, right into their place.
+        together = (offsets[1:] - offsets[:-1] == FRAME) & readable[:-1]
+        at, view, lost = offsets.tolist(), words.data.cast("B"), []
+        for low, high in runs(together):
+            if at[low] < 0:
+                continue
+            part = view[low * FRAME : high * FRAME]
             try:
-                part = view[low * FRAME : high * FRAME]
-                done = os.preadv(self.descriptor, (part,), offset)
+                done = os.preadv(self.descriptor, (part,), at[low])
             except OSError:
                 self._failed += 1
-                if self._failed < MAX_FAILED:
+                done = -1
+            if done != len(part):
+                readable[low:high] = False
+                if done >= 0 or self._failed < MAX_FAILED:
                     lost.append((low, high))
-                continue
-            if done == len(part):
-                readable[low:high] = True
-            else:
-                lost.append((low, high))
         self._read_parts(offsets, words, readable, lost)
         return readable
 

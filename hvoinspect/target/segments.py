@@ -59,15 +59,16 @@ class Segments:
     def places(self, pfns: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the offset of each frame that is in one piece, int64[n], and -1 for the others.
 
-        And of which of the others all bytes are there, bool[n], in several pieces.
+        And of which of the others all bytes are there, bool[n], in several pieces. `pfns` are
+        uint64[n], ascending.
         """
-        none = np.full(len(pfns), -1, np.int64), np.zeros(len(pfns), np.bool_)
+        in_pieces = np.zeros(len(pfns), np.bool_)
         if not len(self.start) or not len(pfns):
-            return none
-        low, high = int(pfns.min()) * FRAME, (int(pfns.max()) + 1) * FRAME
-        piece = int(np.searchsorted(self.start, min(low, MAX_OFFSET), "right")) - 1
+            return np.full(len(pfns), -1, np.int64), in_pieces
+        low, high = int(pfns[0]) * FRAME, (int(pfns[-1]) + 1) * FRAME
+        piece = int(self.start.searchsorted(min(low, MAX_OFFSET), "right")) - 1
         if piece >= 0 and high <= self.end[piece]:  # as nearly always
-            return pfns.astype(np.int64) * FRAME + self.shift[piece], none[1]
+            return pfns.astype(np.int64) * FRAME + self.shift[piece], in_pieces
         possible = pfns < np.uint64(1 << PHYSICAL_BITS - 12)
         address = np.where(possible, pfns, np.uint64(0)).astype(np.int64) * FRAME
         first = np.searchsorted(self.start, address, "right") - 1
@@ -80,7 +81,7 @@ class Segments:
             & (self.group[first] == self.group[last])
         )
         whole = held & (first == last)
-        return np.where(whole, address + self.shift[first], none[0]), held & ~whole
+        return np.where(whole, address + self.shift[first], -1), held & ~whole
 
     def pieces(self, address: int, size: int) -> list[tuple[int, int]] | None:
         """Return the offset and size of each piece of a range; None if a part is not held.
