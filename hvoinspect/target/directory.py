@@ -108,11 +108,13 @@ def walk_directory(memory: Memory, paging: Paging, start: int, end: int) -> Dire
         entries, readable = _read_tables(memory, table)
         leaves.append(_unreadable_blocks(base[~readable], shift + 9, start, end))
         entries, base, writable = entries[readable], base[readable], writable[readable]
-        address = base[:, None] + (np.arange(ENTRIES, dtype=np.uint64) << np.uint64(shift))
+        row, place = (entries & PRESENT).nonzero()
+        entries = entries[row, place]
+        address = base[row] + (place.astype(np.uint64) << np.uint64(shift))
+        may_write = writable[row] & ((entries & WRITABLE) != 0)
         last = address + np.uint64((1 << shift) - 1)
-        used = ((entries & PRESENT) != 0) & (last >= np.uint64(start)) & (address < np.uint64(end))
-        may_write = (writable[:, None] & ((entries & WRITABLE) != 0))[used]
-        entries, address = entries[used], address[used]
+        used = (last >= np.uint64(start)) & (address < np.uint64(end))
+        entries, address, may_write = entries[used], address[used], may_write[used]
         leaf = (entries & LEAF) != 0
         if shift > PUD_SHIFT:
             leaf = np.zeros_like(leaf)

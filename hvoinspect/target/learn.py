@@ -198,8 +198,9 @@ def _counters(prog: Program, known: tuple[Hstate, ...]) -> Counters:
 
 def _by_node(hstate: Object, member: str) -> dict[int, int] | None:
     with contextlib.suppress(LookupError, AttributeError, TypeError, FaultError, HvoinspectError):
-        counts = hstate.member_(member).value_()
-        return {node: int(count) for node, count in enumerate(counts) if count}
+        counts = hstate.member_(member)
+        each = np.frombuffer(counts.to_bytes_(), f"<u{counts.type_.type.size}")  # drgn takes 1 ms
+        return {node: int(each[node]) for node in each.nonzero()[0].tolist()}
     return None
 
 

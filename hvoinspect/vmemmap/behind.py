@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from hvoinspect.vmemmap.chunks import MappedPages
 from hvoinspect.vmemmap.pages import UNKNOWN_HEAD
 
+T = TypeVar("T", bound=np.generic)
+
 
 def behind_hugepages(
-    mapped: MappedPages, vmemmap_page: NDArray[np.intp], known: NDArray[np.bool_]
+    mapped: MappedPages, first: NDArray[np.intp], known: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
     """Return the columns of Hugepages that page tables show, and what else may be judged.
 
-    `vmemmap_page` intp[h, N], which of `mapped` hold their struct pages; `known` bool[h, N], those
-    that are mapped and were read. The latter is bool[h, N] too: of those known the ones on frames
-    of the hugepage's own, where what they hold is its own matter.
+    `first` intp[h]: which of `mapped` holds their first struct pages; `known` bool[h, N], which of
+    their vmemmap pages are mapped and were read. What may be judged is bool[h, N] too: of those
+    known the ones on frames of the hugepage's own, where what they hold is its own matter.
     """
-    count, pages = vmemmap_page.shape
-    frame, present = mapped.frame[vmemmap_page], mapped.present[vmemmap_page]
-    writable = mapped.writable[vmemmap_page]
+    count, pages = known.shape
+    frame, present = rows_of(mapped.frame, first, pages), rows_of(mapped.present, first, pages)
+    writable = rows_of(mapped.writable, first, pages)
     tails, read_only = frame[:, 1:], ~writable[:, 1:]
     tail_frame = _commonest(frame, present)
     stray = (tails != tail_frame[:, None]) & present[:, 1:]
-    shares = _distinct(frame, present) < present.sum(axis=1)
+    different = _distinct(frame, present)
+    shares = different < present.sum(axis=1)
 
     wrong = np.zeros_like(stray)
     odd = np.flatnonzero(shares & stray.any(axis=1))
-    wrong[odd] = stray[odd] & (read_only[odd] | _behind_several(tails[odd]))
+    if len(odd):
+        wrong[odd] = stray[odd] & (read_only[odd] | _behind_several(tails[odd]))
     wrong_page = np.where(wrong.any(axis=1), first_in_row(wrong) + 1, 0)
     own = known & ~(
         (frame == tail_frame[:, None]) & (shares & (tail_frame != frame[:, 0]))[:, None]
@@ -39,13 +44,13 @@ def behind_hugepages(
     columns = {
         "vmemmap_pages": np.full(count, pages, np.int64),
         "unknown": pages - known.sum(axis=1),
-        "split": mapped.split[vmemmap_page].all(axis=1),
+        "split": rows_of(mapped.split, first, pages).all(axis=1),
         "head_frame": frame[:, 0],
         "on_head_frame": ((frame == frame[:, :1]) & known).sum(axis=1),
         "head_writable": writable[:, 0],
         "tail_frame": tail_frame,
         "strays": (stray & known[:, 1:]).sum(axis=1),
-        "distinct": _distinct(frame, known),
+        "distinct": different if (known == present).all() else _distinct(frame, known),
         "read_only": (read_only & known[:, 1:]).sum(axis=1),
         "read_only_run": np.logical_and.accumulate(read_only, axis=1).sum(axis=1),
         "wrong": wrong.sum(axis=1),
@@ -53,6 +58,12 @@ def behind_hugepages(
         "wrong_frame": np.where(wrong_page > 0, frame[np.arange(count), wrong_page], np.uint64(0)),
     }
     return columns, own
+
+
+def rows_of(values: NDArray[T], first: NDArray[np.intp], count: int) -> NDArray[T]:
+    """Return the `count` of `values` from each of `first` on, of intp[h]: [h, count], a copy."""
+    rows: NDArray[T] = sliding_window_view(values, count)[first]
+    return rows
 
 
 def first_in_row(chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -95,7 +106,14 @@ def _distinct(frame: NDArray[np.uint64], known: NDArray[np.bool_]) -> NDArray[np
     """Count the distinct frames of each row among those `known`: int64[h]."""
     if frame.shape[1] == 0:
         return np.zeros(len(frame), np.int64)
-    unknown = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-    ordered = np.sort(np.where(known, frame, unknown), axis=1)
-    changes: NDArray[np.int64] = (np.diff(ordered, axis=1) != 0).sum(axis=1, dtype=np.int64)
-    return changes + known.all(axis=1)
+    second = frame[:, min(1, frame.shape[1] - 1)]
+    # As where HVO has left one for all tails, or where all is the head's.
+    result: NDArray[np.int64] = 1 + (frame[:, 0] != second).astype(np.int64)
+    odd = np.flatnonzero(
+        ~((frame[:, 1:] == second[:, None]) & known[:, 1:]).all(axis=1) | ~known[:, 0]
+    )
+    if len(odd):
+        ordered = np.sort(np.where(known[odd], frame[odd], UNKNOWN_HEAD), axis=1)
+        changes = (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
+        result[odd] = changes + known[odd].all(axis=1)
+    return result

@@ -52,7 +52,8 @@ class Census:
             progress(done, total)
         # What changed while the rest was read cannot be held against it. Pools that shrank and grew
         # again show by how many hugepages were ever allocated.
-        self._counters = before if self.kernel.counters() == before else None
+        still = not self.kernel.live or self.kernel.counters() == before
+        self._counters = before if still else None
 
     def read_closely(self, windows: Sequence[Window]) -> Evidence:
         """Read just the struct pages of `windows`, within a short time; return evidence of them."""

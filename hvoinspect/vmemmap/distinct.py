@@ -30,16 +30,19 @@ def distinct(values: NDArray[np.uint64], chosen: NDArray[np.bool_]) -> Distinct:
     of them, as np.unique() does, is seldom needed.
     """
     row = np.full(len(values), -1, np.intp)
-    used = np.flatnonzero(chosen)
+    used = chosen.nonzero()[0]
     some = values[used]
     if (some[1:] > some[:-1]).all():
         row[used] = np.arange(len(used))
         return Distinct(some, row, np.ones(len(used), np.int64), used, used)
-    begins = np.concatenate([[True], some[1:] != some[:-1]])
+    # Runs of equal ones, at `edges[i]` to before `edges[i + 1]` of those chosen.
+    edges = np.concatenate([[0], (some[1:] != some[:-1]).nonzero()[0] + 1, [len(some)]])
+    begins, length = edges[:-1], np.diff(edges)
     found, of_run = np.unique(some[begins], return_inverse=True)
-    of_place = of_run[np.cumsum(begins) - 1]
-    row[used] = of_place
+    row[used] = np.repeat(of_run, length)
     first, last = np.zeros(len(found), np.intp), np.zeros(len(found), np.intp)
-    last[of_place] = used  # of places assigned more than once the last counts
-    first[of_place[::-1]] = used[::-1]
-    return Distinct(found, row, np.bincount(of_place), first, last)
+    last[of_run] = used[edges[1:] - 1]  # of places assigned more than once the last counts
+    first[of_run[::-1]] = used[begins[::-1]]
+    times = np.zeros(len(found), np.int64)
+    np.add.at(times, of_run, length)
+    return Distinct(found, row, times, first, last)

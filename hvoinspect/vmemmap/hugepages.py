@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
-from hvoinspect.vmemmap.behind import behind_hugepages, first_in_row
+from hvoinspect.vmemmap.behind import behind_hugepages, first_in_row, rows_of
 from hvoinspect.vmemmap.chunks import Chunk, MappedPages
 from hvoinspect.vmemmap.pages import Encoding, PageClass, mask_order
 
@@ -105,6 +105,8 @@ class Hugepages:
 
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Hugepages:
         """Return the records that `chosen` selects."""
+        if chosen.dtype == np.bool_ and chosen.all():
+            return self
         return Hugepages(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -162,7 +164,7 @@ class Heads(NamedTuple):
 def regular_hugepages(
     kernel: Kernel,
     mapped: MappedPages,
-    vmemmap_page: NDArray[np.intp],
+    first: NDArray[np.intp],
     known: NDArray[np.bool_],
     heads: Heads,
     order: int,
@@ -170,11 +172,12 @@ def regular_hugepages(
 ) -> Hugepages:
     """Make the records of hugetlb pages of one order whose struct pages are all as they should be.
 
-    `vmemmap_page` intp[h, N], which of `mapped` hold their struct pages, and `known` bool[h, N],
-    those that are mapped, and could be read if they were tried. `encoding`: that of their tails.
+    `first` intp[h], which of `mapped` holds their first struct pages, and `known` bool[h, N], which
+    of their vmemmap pages are mapped, and could be read if they were tried. `encoding`: that of
+    their tails.
     """
     none = np.zeros(len(heads.pfn), np.int64)
-    behind, _ = behind_hugepages(mapped, vmemmap_page, known)
+    behind, _ = behind_hugepages(mapped, first, known)
     return Hugepages(
         **_told(kernel, heads, order),
         **behind,
@@ -195,9 +198,9 @@ def _look_at(kernel: Kernel, chunk: Chunk, pfn: NDArray[np.uint64], order: int) 
     page, count = kernel.page, len(pfn)
     index = (pfn - np.uint64(chunk.first_pfn)).astype(np.intp)
     pages = max(1, page.size << order >> 12)
-    vmemmap_page = (index * page.size // VMEMMAP_PAGE)[:, None] + np.arange(pages)
-    known = chunk.mapped.present[vmemmap_page] & chunk.read[vmemmap_page]
-    behind, judged = behind_hugepages(chunk.mapped, vmemmap_page, known)
+    first = index * page.size // VMEMMAP_PAGE
+    known = rows_of(chunk.mapped.present & chunk.read, first, pages)
+    behind, judged = behind_hugepages(chunk.mapped, first, known)
 
     own = np.arange(1 << order)
     within = index[:, None] + own

@@ -23,6 +23,7 @@ from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
 from hvoinspect.target.memory import WORDS
 from hvoinspect.target.ranges import places_in
 from hvoinspect.vmemmap.backing import MAX_FREE_ORDER, backing_of
+from hvoinspect.vmemmap.behind import rows_of
 from hvoinspect.vmemmap.chunks import MappedPages, in_sections
 from hvoinspect.vmemmap.distinct import Distinct, distinct
 from hvoinspect.vmemmap.hugepages import (
@@ -34,11 +35,10 @@ from hvoinspect.vmemmap.hugepages import (
 )
 from hvoinspect.vmemmap.oddities import no_oddities
 from hvoinspect.vmemmap.pages import (
-    UNKNOWN_HEAD,
     Encoding,
     PageClass,
-    decode,
     lowest_mask,
+    mask_order,
     mask_word,
 )
 from hvoinspect.vmemmap.part import Part
@@ -82,7 +82,7 @@ def quick_look(
     cover = _no_cover(place)
     with contextlib.suppress(IrregularError):
         if not exhaustive:
-            frames.read(place.leads())
+            frames.read(frames.unread(place.leads()))
             cover = _infer(place, frames)
         frames.read(frames.unread(place.wanted & (cover.owner < 0) & ~cover.free))
         return _part(place, frames, cover)
@@ -109,15 +109,12 @@ class _Place:
     wanted: NDArray[np.bool_]
     frames: Distinct
 
-    def leads(self) -> NDArray[np.intp]:
-        """Return the rows of `frames` that are read in the first wave, ascending."""
-        row = np.where(self.wanted, self.frames.row, -1)
+    def leads(self) -> NDArray[np.bool_]:
+        """Tell which vmemmap pages are read in the first wave, bool[p]."""
         each = max(1, (1 << LEAD_ORDER) // self.per)
-        chosen = np.zeros(len(self.frames.values) + 1, np.bool_)
-        chosen[row[::each]] = True
-        shared = row[self.wanted]
-        chosen[shared[self.frames.times[shared] > 1]] = True
-        return np.flatnonzero(chosen[:-1])  # the last one stands for no frame, -1
+        leads: NDArray[np.bool_] = np.append(self.frames.times > 1, False)[self.frames.row]
+        leads[::each] = True
+        return leads & self.wanted
 
 
 def _place_of(kernel: Kernel, mapped: MappedPages, first_pfn: int) -> _Place:
@@ -146,10 +143,11 @@ class _Frames:
         self._place = place
         self._summarizer = Summarizer(place.kernel.page)
         self._address = place.address[place.frames.first]
-        self._buffer = np.zeros((BATCH, WORDS), np.uint64)
+        self._buffer = np.empty((BATCH, WORDS), np.uint64)
         self._free: list[FreeBlocks] = []
         self._shown: _Shown | None = None
-        self.summaries: Summaries = no_summaries(len(place.frames.values))
+        # One more, that of no frame: the row -1.
+        self.summaries: Summaries = no_summaries(len(place.frames.values) + 1)
 
     def read(self, rows: NDArray[np.intp]) -> None:
         """Read the frames `rows`, ascending. Raises IrregularError."""
@@ -174,6 +172,7 @@ class _Frames:
         """Return the frames behind `pages`, bool[p], that were not read yet, as rows, ascending."""
         chosen = np.zeros(len(self.summaries.holds), np.bool_)
         chosen[self._place.frames.row[pages]] = True
+        chosen[-1] = False
         return np.flatnonzero(chosen & (self.summaries.holds == Holds.UNREAD))
 
     def shown(self) -> _Shown:
@@ -212,14 +211,16 @@ class _Cover(NamedTuple):
 class _Shown(NamedTuple):
     """What each of p vmemmap pages shows that was read.
 
-    `holds` uint8[p], a Holds; `word` uint64[p], the compound word of its tails; `target` uint64[p],
-    the pfn to which TAILS and HEAD lead, else UNKNOWN_HEAD. `real` bool[p]: a HEAD that begins a
-    compound page, and is no fake head.
+    `holds` uint8[p], a Holds, UNREAD where it is not to be read; `read` bool[p], whether it was;
+    `word` uint64[p], the compound word of its tails; `head` intp[p], the vmemmap page that begins
+    the compound page to which TAILS and HEAD lead, else -1; `real` bool[p]: a HEAD that leads to
+    itself, and is no fake head.
     """
 
     holds: NDArray[np.uint8]
+    read: NDArray[np.bool_]
     word: NDArray[np.uint64]
-    target: NDArray[np.uint64]
+    head: NDArray[np.intp]
     real: NDArray[np.bool_]
 
 
@@ -228,28 +229,43 @@ def _no_cover(place: _Place) -> _Cover:
 
 
 def _show(place: _Place, summaries: Summaries) -> _Shown:
-    """Tell of each vmemmap page what the frame behind it holds, and means there."""
-    kernel = place.kernel
-    row = place.frames.row
-    holds = np.append(summaries.holds, np.uint8(Holds.UNREAD))[row]
+    """Tell of each vmemmap page what the frame behind it holds, and means there.
+
+    Raises IrregularError where that leads to no vmemmap page of the chunk.
+    """
+    kernel, row = place.kernel, place.frames.row
+    holds = summaries.holds[row]
     holds[~place.wanted] = Holds.UNREAD
-    word = np.append(summaries.word, np.uint64(0))[row]
-    leads = (holds == Holds.TAILS) | (holds == Holds.HEAD)
-    encoding, head = decode(
-        word[leads], place.address[leads], kernel.page, (kernel.vmemmap, kernel.vmemmap_end)
+    word, is_mask = summaries.word, summaries.word >= lowest_mask(kernel.page)
+    order = mask_order(word[is_mask], kernel.page.size)
+    require(((order > 0) & (word[is_mask] == mask_word(kernel.page, order))).all())
+    # A pointer names the same head wherever it is mapped, a mask the one that is aligned there.
+    value = word & ~np.uint64(1)
+    kept = np.where(is_mask, value, np.uint64(0))[row]
+    target = (place.address & kept) + np.where(is_mask, np.uint64(0), value)[row]
+
+    is_head = holds == Holds.HEAD
+    leads = is_head | (holds == Holds.TAILS)
+    offset = target - place.address[0]  # of what is before the chunk, a huge number
+    right = (offset & np.uint64(VMEMMAP_PAGE - 1) == 0) & (offset < len(row) * VMEMMAP_PAGE)
+    require((right | ~leads).all())
+    head = (offset >> np.uint64(12)).astype(np.intp)
+    head[~leads] = -1
+    return _Shown(
+        holds,
+        (holds != Holds.UNREAD) & (holds != Holds.UNREADABLE),
+        word[row],
+        head,
+        is_head & (head == np.arange(len(row))),
     )
-    require(not (encoding == Encoding.UNDECODABLE).any())
-    target = np.full(len(row), UNKNOWN_HEAD, np.uint64)
-    target[leads] = head
-    return _Shown(holds, word, target, (holds == Holds.HEAD) & (target == place.pfn))
 
 
 def _infer(place: _Place, frames: _Frames) -> _Cover:
     """Tell what the first wave shows to be covered."""
     shown, (free, free_order) = frames.shown(), frames.free()
-    order = np.append(frames.summaries.order, np.uint8(0))[place.frames.row].astype(np.intp)
-    begins = np.flatnonzero(shown.real & (order >= LEAD_ORDER) & (order <= MAX_FREE_ORDER))
-    length = np.left_shift(1, order[begins]) // place.per
+    begins, order = _heads(place, frames.summaries, shown)
+    large = (order >= LEAD_ORDER) & (order <= MAX_FREE_ORDER)
+    begins, length = begins[large], np.left_shift(1, order[large]) // place.per
     large = free_order >= LEAD_ORDER
     free_begins = (free[large] - np.uint64(place.first_pfn)).astype(np.intp)
     free_length = np.left_shift(1, free_order[large].astype(np.intp)) // place.per
@@ -271,10 +287,8 @@ def _infer(place: _Place, frames: _Frames) -> _Cover:
 def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
     """Put together what the chunk comes to."""
     shown, summaries = frames.shown(), frames.summaries
-    _require_heads(place, shown)
-    _require_masks(place, summaries, shown)
     _require_whole(place, summaries, shown)
-    _require_covered(place, shown, cover)
+    _require_covered(shown, cover)
     hugepages = _hugepages(place, summaries, shown, cover)
     classes, encodings = _count(place, summaries, shown, cover)
     offline = int((place.known & ~place.online).sum()) * place.per
@@ -292,80 +306,73 @@ def _part(place: _Place, frames: _Frames, cover: _Cover) -> Part:
     )
 
 
-def _require_heads(place: _Place, shown: _Shown) -> None:
-    """Require that each tail leads to a head that could be read, or might be one."""
-    leading = np.flatnonzero((shown.target != UNKNOWN_HEAD) & ~shown.real)
-    local = shown.target[leading] - np.uint64(place.first_pfn)
-    # What is before the chunk has wrapped around to huge numbers.
-    require((local < np.uint64(len(place.pfn) * place.per)).all())
-    require(not (local % np.uint64(place.per)).any())
-    head = (local // np.uint64(place.per)).astype(np.intp)
-    unreadable = shown.holds[head] == Holds.UNREADABLE
-    require((shown.real[head] | unreadable).all())
-    require(((shown.word[leading] == shown.word[head]) | unreadable).all())
-
-
-def _require_masks(place: _Place, summaries: Summaries, shown: _Shown) -> None:
-    """Require that masks tell the order of the head, and that none of them makes a fake head."""
-    page = place.kernel.page
-    heads = np.flatnonzero((shown.holds == Holds.HEAD) & (shown.word >= lowest_mask(page)))
-    require(shown.real[heads].all())
-    order = summaries.order[place.frames.row[heads]]
-    require(np.array_equal(shown.word[heads], mask_word(page, order)))
+def _heads(
+    place: _Place, summaries: Summaries, shown: _Shown
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the vmemmap pages that begin compound pages, ascending, and their orders."""
+    begins = shown.real.nonzero()[0]
+    return begins, summaries.order[place.frames.row[begins]].astype(np.intp)
 
 
 def _require_whole(place: _Place, summaries: Summaries, shown: _Shown) -> None:
-    """Require that what leads to a head is as much as its order says, and all online is mapped."""
-    mapped = place.mapped
+    """Require that all online is mapped, and what was read a part of whole compound pages, or none.
+
+    Compound pages are as much as the order of their head says, all of it tails of that head with
+    the same word. What leads to no such head leads to one that could not be read.
+    """
+    mapped, page = place.mapped, place.kernel.page
     require((mapped.present | mapped.unknown | ~place.online).all())
-    begins = np.flatnonzero(shown.real)
-    order = summaries.order[place.frames.row[begins]].astype(np.intp)
+    begins, order = _heads(place, summaries, shown)
     require((order <= MAX_FREE_ORDER).all())
     length = np.left_shift(1, order) // place.per
     ends = begins + length
     require((length > 0).all() and (ends <= len(place.pfn)).all())
     require((begins[1:] >= ends[:-1]).all())
-    target = np.full(len(place.pfn), UNKNOWN_HEAD, np.uint64)
-    target[places_in(begins, length)] = np.repeat(place.pfn[begins], length)
-    was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
-    owned = was_read & (target != UNKNOWN_HEAD)
-    require(np.array_equal(shown.target[owned], target[owned]))
-    # What else leads somewhere leads to a head that could not be read.
-    others = np.flatnonzero(was_read & ~owned & (shown.target != UNKNOWN_HEAD))
-    head = (shown.target[others] - np.uint64(place.first_pfn)).astype(np.intp) // place.per
-    require((shown.holds[head] == Holds.UNREADABLE).all())
+
+    is_mask = shown.word >= lowest_mask(page)
+    masks = is_mask[begins]
+    require((shown.word[begins[masks]] == mask_word(page, order[masks])).all())
+    # And none of them makes a fake head.
+    require(not (is_mask & (shown.holds == Holds.HEAD) & ~shown.real).any())
+
+    owner = np.full(len(place.pfn), -1, np.intp)
+    owner[places_in(begins, length)] = np.repeat(begins, length)
+    owned = shown.read & (owner >= 0)
+    require((shown.head == owner)[owned].all())
+    require((shown.word == shown.word[owner])[owned].all())
+    others = (shown.read & (owner < 0) & (shown.head >= 0)).nonzero()[0]
+    require((shown.holds[shown.head[others]] == Holds.UNREADABLE).all())
 
 
-def _require_covered(place: _Place, shown: _Shown, cover: _Cover) -> None:
+def _require_covered(shown: _Shown, cover: _Cover) -> None:
     """Require that what was read is what was inferred."""
-    was_read = (shown.holds != Holds.UNREAD) & (shown.holds != Holds.UNREADABLE)
-    owned = np.flatnonzero(was_read & (cover.owner >= 0))
-    require(np.array_equal(shown.target[owned], place.pfn[cover.owner[owned]]))
-    require((shown.holds[was_read & cover.free] == Holds.SINGLES).all())
+    require((shown.head == cover.owner)[shown.read & (cover.owner >= 0)].all())
+    require((shown.holds[shown.read & cover.free] == Holds.SINGLES).all())
 
 
 def _hugepages(place: _Place, summaries: Summaries, shown: _Shown, cover: _Cover) -> Hugepages:
     """Return the hugetlb pages of the chunk, all of whose struct pages must be theirs."""
     kernel, row = place.kernel, place.frames.row
-    marked = np.flatnonzero(shown.real)
-    marked = marked[summaries.hugetlb[row[marked]]]
-    order = summaries.order[row[marked]]
+    marked, order = _heads(place, summaries, shown)
+    is_hugetlb = summaries.hugetlb[row[marked]]
+    marked, order = marked[is_hugetlb], order[is_hugetlb]
+    lost_pages = ~place.wanted | (shown.holds == Holds.UNREADABLE)
     parts = []
-    for size in orders(kernel):
+    known = orders(kernel)
+    for size in [size for size in known if (order == size).any()] or known[:1]:
         first = marked[order == size]
         count = max(1, (1 << size) // place.per)
         require(not (first % count).any())
-        each = first[:, None] + np.arange(count)
-        lost = ~place.wanted[each] | (shown.holds[each] == Holds.UNREADABLE)
-        mine = shown.target[each] == place.pfn[first][:, None]
-        require((lost | mine | (cover.owner[each] == first[:, None])).all())
+        lost = rows_of(lost_pages, first, count)
+        mine = rows_of(shown.head, first, count) == first[:, None]
+        require((lost | mine | (rows_of(cover.owner, first, count) == first[:, None])).all())
         at = row[first]
         heads = Heads(
             place.pfn[first], summaries.flags[at], summaries.private[at], summaries.frozen[at]
         )
         is_mask = shown.word[first] >= lowest_mask(kernel.page)
         encoding = np.where(is_mask, Encoding.MASK, Encoding.POINTER)
-        parts.append(regular_hugepages(kernel, place.mapped, each, ~lost, heads, size, encoding))
+        parts.append(regular_hugepages(kernel, place.mapped, first, ~lost, heads, size, encoding))
     found = join(parts)
     require(len(found) == len(marked))
     return found.where(np.argsort(found.pfn))
@@ -377,28 +384,37 @@ def _count(
     """Count the struct pages of online sections by class, and tails by encoding."""
     per, holds = place.per, shown.holds
     unread = place.wanted & (holds == Holds.UNREAD)
-    owned = np.flatnonzero(unread & (cover.owner >= 0))
-    mixed = np.flatnonzero(holds == Holds.MIXED)
+    owned = (unread & (cover.owner >= 0)).nonzero()[0]
+    mixed = (holds == Holds.MIXED).nonzero()[0]
     row = place.frames.row[mixed]
-    singles = int((holds == Holds.SINGLES).sum() + (unread & cover.free).sum()) * per
-    heads, fakes = int(shown.real.sum()), int(((holds == Holds.HEAD) & ~shown.real).sum())
-    unknown = place.known & place.online & place.mapped.unknown
-
-    tails = np.where(holds == Holds.TAILS, per, np.where(holds == Holds.HEAD, per - 1, 0))
-    tails[mixed] = summaries.tails[row]
-    tails[owned] = per
-    word = shown.word.copy()
-    word[owned] = shown.word[cover.owner[owned]]
-    masks = int(tails[word >= lowest_mask(place.kernel.page)].sum())
-    mixed_heads = int(summaries.heads[row].sum())
+    is_mask = shown.word >= lowest_mask(place.kernel.page)
+    frames, masked = _by_holds(holds), _by_holds(holds[is_mask])
+    each = np.zeros(len(Holds), np.int64)  # tails in a frame, those that MIXED has aside
+    each[Holds.TAILS], each[Holds.HEAD] = per, per - 1
+    mixed_heads, mixed_tails = int(summaries.heads[row].sum()), summaries.tails[row]
+    tails = int((each * frames).sum()) + int(mixed_tails.sum()) + per * len(owned)
+    masks = int((each * masked).sum()) + int(mixed_tails[is_mask[mixed]].sum())
+    masks += per * int(is_mask[cover.owner[owned]].sum())
+    free = int((unread & cover.free).sum())
+    unknown = int((place.known & place.online & place.mapped.unknown).sum())
+    heads = int(shown.real.sum())
 
     classes = np.zeros(len(PageClass), np.int64)
     classes[PageClass.HEAD] = heads + mixed_heads
-    classes[PageClass.FAKE_HEAD] = fakes
-    classes[PageClass.TAIL] = tails.sum()
-    classes[PageClass.SINGLE] = singles + len(mixed) * per - mixed_heads - int(tails[mixed].sum())
-    classes[PageClass.UNREADABLE] = int(((holds == Holds.UNREADABLE) | unknown).sum()) * per
+    classes[PageClass.FAKE_HEAD] = frames[Holds.HEAD] - heads
+    classes[PageClass.TAIL] = tails
+    classes[PageClass.SINGLE] = (
+        per * (int(frames[Holds.SINGLES]) + free + len(mixed))
+        - mixed_heads
+        - int(mixed_tails.sum())
+    )
+    classes[PageClass.UNREADABLE] = per * (int(frames[Holds.UNREADABLE]) + unknown)
     encodings = np.zeros(len(Encoding), np.int64)
     encodings[Encoding.MASK] = masks
-    encodings[Encoding.POINTER] = classes[PageClass.TAIL] - masks
+    encodings[Encoding.POINTER] = tails - masks
     return classes, encodings
+
+
+def _by_holds(holds: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count vmemmap pages by what they hold: int64, by Holds."""
+    return np.bincount(holds, minlength=len(Holds))
