@@ -44,7 +44,7 @@ def print_page(show: Callable[[Console], None], width: int | None = None) -> Non
     page = _Page(_stdout())
     # NO_COLOR alone leaves rich bold and dim.
     plain = os.environ.get("NO_COLOR")
-    show(Console(file=page, width=width, color_system=None if plain else "auto"))
+    show(Console(file=page, width=width, color_system=None if plain else "auto", emoji=False))
     print_text(page.getvalue())
 
 

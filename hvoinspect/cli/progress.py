@@ -25,7 +25,8 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    console = Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    plain = os.environ.get("NO_COLOR")
+    console = Console(stderr=True, color_system=None if plain else "auto", emoji=False)
     progress = Progress(console=console, transient=True)
     task = progress.add_task(what, total=None)
     started = time.monotonic()

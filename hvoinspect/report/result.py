@@ -20,6 +20,7 @@ from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
 from hvoinspect.target.kernelview import KernelView, OwnWord
 from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
+from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
 from hvoinspect.vmemmap.rules import Finding
@@ -374,8 +375,8 @@ def encoding_json(kernel: Kernel, pointers: int, masks: int) -> EncodingJson:
 
 def _pools(scan: Scan) -> Iterator[PoolJson]:
     pages, savings = scan.hugepages, scan.savings
-    keys = np.stack([pages.order.astype(np.int64), pages.node.astype(np.int64)], axis=1)
-    for order, node in np.unique(keys, axis=0).tolist():
+    keys = each_once(pages.order.astype(np.uint32) << 16 | pages.node)
+    for order, node in [divmod(key, 1 << 16) for key in keys.tolist()]:
         here = (pages.order == order) & (pages.node == node)
         yield {
             "size_bytes": scan.kernel.identity.page_size << order,

@@ -108,9 +108,10 @@ def runs(together: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
     `together`, bool[n - 1]: whether each place but the first belongs to the one before it.
     """
-    edges = [0, *((~together).nonzero()[0] + 1).tolist(), len(together) + 1]
+    edges = np.concatenate([[0], (~together).nonzero()[0] + 1, [len(together) + 1]])
+    whole = itertools.pairwise(edges.tolist())
+    if (edges[1:] - edges[:-1]).max() <= RUN:
+        return list(whole)
     return [
-        (first, min(first + RUN, end))
-        for start, end in itertools.pairwise(edges)
-        for first in range(start, end, RUN)
+        (first, min(first + RUN, end)) for start, end in whole for first in range(start, end, RUN)
     ]

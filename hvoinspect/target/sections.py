@@ -17,6 +17,7 @@ from hvoinspect.target.directory import BLOCK, Maps, walk_directory
 from hvoinspect.target.facts import DAMAGED, Facts
 from hvoinspect.target.layout import Paging, Sections
 from hvoinspect.target.memory import Memory
+from hvoinspect.target.ranges import each_once
 
 KERNEL_HALF = 1 << 63
 """Where the kernel's half of the address space begins, at the latest."""
@@ -93,7 +94,7 @@ def _from_table(prog: Program, facts: Facts, count: int, pages: int) -> tuple[in
         raise HvoinspectError("the kernel has no present memory section", _NO_SPARSEMEM)
     if len(numbers) > MAX_SECTIONS:
         raise HvoinspectError(f"the kernel would have {len(numbers)} memory sections", DAMAGED)
-    maps = np.unique(words & ~np.uint64(0xFFF))
+    maps = each_once(words & ~np.uint64(0xFFF))
     if len(maps) != 1:
         raise HvoinspectError(
             f"its sections have {len(maps)} different memory maps, not one vmemmap",
@@ -178,5 +179,5 @@ def _from_page_tables(
     if (directory.maps == Maps.UNREADABLE).all():
         return None
     start = np.maximum(directory.address, np.uint64(vmemmap))
-    numbers = np.unique((start - np.uint64(vmemmap)) // np.uint64(pages * size))
+    numbers = each_once((start - np.uint64(vmemmap)) // np.uint64(pages * size))
     return vmemmap, Sections(pages, numbers, np.ones(len(numbers), np.bool_))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hvoinspect.target.elfcore import PT_LOAD
 from hvoinspect.target.memory import FRAME, PHYSICAL_BITS
 from hvoinspect.target.openfile import MAX_OFFSET
+from hvoinspect.target.ranges import each_once
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Segments:
         size = np.minimum(np.minimum(size, limit - low), np.uint64(MAX_OFFSET) - offset)
         low, offset, size = (values.astype(np.int64) for values in (low, offset, size))
 
-        edges = np.unique(np.concatenate([low, low + size]))
+        edges = each_once(np.concatenate([low, low + size]))
         owner = _last_over(
             np.searchsorted(edges, low), np.searchsorted(edges, low + size), max(len(edges) - 1, 0)
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE
+from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.distinct import Distinct
 
 MAX_FREE_ORDER = 20
@@ -43,7 +44,7 @@ class Backing:
         each = np.uint64(max(1, VMEMMAP_PAGE // page_size))
         first = self.pfn[here] + after[here] * each
         again = self.shared_pfn[self.shared == frame].ravel()
-        return tuple(np.unique(np.concatenate([first, again])).tolist())
+        return tuple(each_once(np.concatenate([first, again])).tolist())
 
 
 def backing_of(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel, PageField
 from hvoinspect.target.memory import WORDS
+from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.pages import Pages, Words, classify
 from hvoinspect.vmemmap.pagetable import BLOCK, ENTRIES, Directory, Maps, map_pages
@@ -90,7 +91,7 @@ class Content:
 def chunk_starts(kernel: Kernel) -> list[int]:
     """Return the first pfn of each chunk that has a present section, ascending."""
     first = kernel.sections.numbers * np.uint64(kernel.sections.pages)
-    chunks = np.unique(first // np.uint64(CHUNK_PAGES))
+    chunks = each_once(first // np.uint64(CHUNK_PAGES))
     return [int(chunk) * CHUNK_PAGES for chunk in chunks]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hvoinspect.errors import HvoinspectError
 from hvoinspect.target.layout import Bits, Kernel, PageField
+from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.confirm import PAUSE_SECONDS, REREADS
 from hvoinspect.vmemmap.pages import PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
@@ -210,7 +211,7 @@ def _hugepage(kernel: Kernel, window: Window, head: int, order: int) -> _Head:
         free=_flag(private, page.hugetlb_free),
         flagged=_flag(private, page.hugetlb_optimized),
         vmemmap_pages=len(mapped.frame),
-        frames=None if unseen else len(np.unique(mapped.frame)),
+        frames=None if unseen else len(each_once(mapped.frame)),
     )
     missing = f"{unseen} vmemmap pages of its hugepage are not mapped, or cannot be followed"
     return _Head(order, hugepage, vmemmap_pages, missing=missing if unseen else None)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.oddities import Oddity
 from hvoinspect.vmemmap.rules import Breach, Evidence, Rule, seen_whole
 
@@ -66,7 +67,7 @@ def tails_read_only(evidence: Evidence) -> Iterator[Breach]:
             f"{writable[i]} of them writable",
         )
     defect = (writable > 0) & cut_short
-    for order in np.unique(pages.order[defect]).tolist():
+    for order in each_once(pages.order[defect]).tolist():
         same = pages.where(defect & (pages.order == order))
         count = int((same.vmemmap_pages - 1 - same.read_only).sum())
         yield Breach(

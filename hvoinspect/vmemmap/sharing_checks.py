@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, TailFrames
+from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.hugepages import Hugepages
 from hvoinspect.vmemmap.pages import Encoding
 from hvoinspect.vmemmap.rules import Breach, Evidence, Rule, seen_whole
@@ -90,8 +91,9 @@ def own_frames_unshared(evidence: Evidence) -> Iterator[Breach]:
     frame, times = mappings.frame[several], mappings.times[several]
     zones = np.array(list(evidence.tail_frames.values()), np.uint64)
     shared = pages.tail_frame[pages.remapped | (pages.unknown > 0)]
-    known = np.concatenate([zones, shared, pages.head_frame, _told_otherwise(evidence)])
-    frame, times = frame[~np.isin(frame, known)], times[~np.isin(frame, known)]
+    known = each_once(np.concatenate([zones, shared, pages.head_frame, _told_otherwise(evidence)]))
+    at = np.minimum(np.searchsorted(known, frame), len(known) - 1)
+    frame, times = frame[known[at] != frame], times[known[at] != frame]
     first = np.searchsorted(frame, backing.frame)
     hits = np.searchsorted(frame, backing.frame + backing.count) - first
     run = np.repeat(np.arange(len(hits)), hits)

@@ -32,6 +32,25 @@ def told(stderr: str) -> tuple[str, str]:
     return why.removeprefix("hvoinspect: "), remedy.removeprefix("hvoinspect: ")
 
 
+def imported(arguments: list[str], variables: dict[str, str]) -> set[str]:
+    """The modules that a command imports."""
+    script = (
+        "import sys\n"
+        "from hvoinspect.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "print(*sorted(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
 class TestHelp:
     @pytest.mark.parametrize("option", ["-h", "--help"])
     @pytest.mark.parametrize("path", [(), *((name,) for name in group.commands)])
@@ -82,23 +101,15 @@ class TestHelp:
     def test_what_needs_no_kernel_waits_for_no_import(
         self, arguments: list[str], variables: dict[str, str]
     ) -> None:
-        script = (
-            "import sys\n"
-            "from hvoinspect.cli.main import main\n"
-            "try: main(sys.argv[1:])\n"
-            "except SystemExit as end: assert end.code == 0, end.code\n"
-            "print(*sorted({name.split('.')[0] for name in sys.modules}))\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        loaded = set(done.stdout.splitlines()[-1].split())
+        loaded = imported(arguments, variables)
         assert "click" in loaded
         assert loaded.isdisjoint(HEAVY)
+
+    def test_a_scan_waits_for_no_import_that_it_has_no_use_for(self) -> None:
+        """These come with a call that has another way: np.unique(), or text with a colon in it."""
+        loaded = imported(["scan", "--demo", "after"], {})
+        assert "rich.table" in loaded
+        assert loaded.isdisjoint({"numpy.ma", "rich._emoji_codes"})
 
     def test_words_for_the_shell(self, run: Run) -> None:
         done = run(_HVOINSPECT_COMPLETE="bash_complete", COMP_WORDS="hvoinspect sc", COMP_CWORD="1")

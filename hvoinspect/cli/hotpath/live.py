@@ -59,7 +59,8 @@ def live(*, quiet: bool, request: Request) -> Iterator[tuple[LiveTable | None, R
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None, request
         return
-    console = Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    plain = os.environ.get("NO_COLOR")
+    console = Console(stderr=True, color_system=None if plain else "auto", emoji=False)
     start = Text("attaching ...", style="dim")
     with contextlib.ExitStack() as stack:
         if request.command:
