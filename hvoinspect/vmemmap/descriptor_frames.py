@@ -15,7 +15,7 @@ from hvoinspect.vmemmap.fields import bytes_at, marked, words_at
 from hvoinspect.vmemmap.holds import StructPages
 from hvoinspect.vmemmap.memdesc import Model
 from hvoinspect.vmemmap.pages import Encoding, decode, lowest_mask
-from hvoinspect.vmemmap.quick import BATCH
+from hvoinspect.vmemmap.shown import BATCH
 
 UNPLACED = -2
 """In place of a node and zone."""
