@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -15,14 +13,15 @@ from click.shell_completion import shell_complete
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
 from hvoinspect.cli.doctor import doctor
+from hvoinspect.cli.export import export
 from hvoinspect.cli.hotpath import hotpath
 from hvoinspect.cli.memdesc import memdesc
 from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.page import page
 from hvoinspect.cli.scan import scan
-from hvoinspect.errors import ExitStatus, HvoinspectError, printable
+from hvoinspect.cli.tell import NAME, as_told, print_lines
+from hvoinspect.errors import ExitStatus, HvoinspectError
 
-NAME = "hvoinspect"
 COMPLETE = "_HVOINSPECT_COMPLETE"
 """The variable with which click's completion scripts for shells ask for words."""
 
@@ -63,6 +62,7 @@ def hvoinspect(context: click.Context) -> None:
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
 hvoinspect.add_command(doctor)
+hvoinspect.add_command(export)
 hvoinspect.add_command(hotpath)
 hvoinspect.add_command(memdesc)
 hvoinspect.add_command(page)
@@ -104,19 +104,13 @@ def _tell(error: BaseException, context: click.Context | None) -> int:
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        _print("interrupted")
+        print_lines("interrupted")
         return INTERRUPTED
     if isinstance(error, click.ClickException):
         error = _usage(error, context)
-    elif not isinstance(error, HvoinspectError):
-        error = _bug(error, verbose=context is not None and VERBOSE in context.meta)
-    _print(error.why, error.remedy)
-    return error.status
-
-
-def _print(*lines: str) -> None:
-    with contextlib.suppress(OSError):  # the exit status tells all the same
-        click.echo("\n".join(f"{NAME}: {line}" for line in lines), err=True)
+    told = as_told(error, verbose=context is not None and VERBOSE in context.meta)
+    print_lines(told.why, told.remedy)
+    return told.status
 
 
 def _usage(error: click.ClickException, context: click.Context | None) -> HvoinspectError:
@@ -128,17 +122,3 @@ def _usage(error: click.ClickException, context: click.Context | None) -> Hvoins
     return HvoinspectError(
         why[:1].lower() + why[1:], f"see {path.strip()} --help", ExitStatus.USAGE
     )
-
-
-def _bug(error: BaseException, *, verbose: bool) -> HvoinspectError:
-    if verbose or os.environ.get("HVOINSPECT_DEBUG"):
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            with contextlib.suppress(OSError):
-                click.echo(printable(line), err=True)
-        remedy = "report it, with the lines above"
-    else:
-        remedy = "report it, with what the same command prints with -v"
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{os.path.basename(place.filename)}:{place.lineno}"  # noqa: PTH119
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return HvoinspectError(f"a bug of {NAME} {__version__}, at {where}: {what}", remedy)

@@ -101,19 +101,20 @@ def check_output(path: Path | None, *, force: bool) -> None:
         destination(path, force=force)
 
 
-def write_output(path: Path, text: str, *, force: bool) -> None:
+def write_output(path: Path, text: str, *, force: bool, mode: int | None = None) -> None:
     """Write `text` to `path`, whole or not at all. Raises HvoinspectError.
 
     Whatever exists is refused without `force`. With it, a file is never truncated: the new one
     takes its place and its permissions when it is complete, behind a symbolic link if it was named
-    by one. What can only be written to, a pipe or a terminal, is written to.
+    by one. What can only be written to, a pipe or a terminal, is written to. `mode`: permissions
+    that a file gets whatever was there before, and whatever the umask is.
     """
     goal = destination(path, force=force)
     try:
         if goal.exists() and not goal.is_file():
             goal.write_text(text, encoding="utf-8")
         else:
-            _replace(goal, text, force=force)
+            _replace(goal, text, force=force, mode=mode)
     except FileExistsError as error:
         raise _exists(path) from error
     except OSError as error:
@@ -147,18 +148,20 @@ def destination(path: Path, *, force: bool, streams: bool = True) -> Path:
     return goal
 
 
-def _replace(goal: Path, text: str, *, force: bool) -> None:
+def _replace(goal: Path, text: str, *, force: bool, mode: int | None) -> None:
     """Let a new file with `text` appear at `goal`, over an old one only if `force`."""
     temporary = goal.with_name(f".hvoinspect-{secrets.token_hex(8)}")
     try:
         with temporary.open("x", encoding="utf-8") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if not force:
             _appear(temporary, goal)
             return
-        if goal.exists():
+        if mode is None and goal.exists():
             shutil.copymode(goal, temporary)
         temporary.replace(goal)
     finally:
@@ -186,6 +189,6 @@ def _exists(path: Path) -> HvoinspectError:
 def _unwritten(what: str, why: str | None) -> HvoinspectError:
     return HvoinspectError(
         f"{what} cannot be written: {why}",
-        "give a path with room that this user may write, with -o FILE",
+        "give a path with room that this user may write",
         ExitStatus.USAGE,
     )

@@ -44,10 +44,14 @@ def forked(look: Callable[[int], Found], starts: Sequence[int], jobs: int) -> It
 
 
 def _begin(look: Callable[[int], Any], parent: int) -> None:
-    """Begin a child: it ends with its parent, which alone hears of Ctrl-C."""
+    """Begin a child: it ends with its parent, which alone hears of Ctrl-C.
+
+    SIGTERM ends it at once, whatever its parent does with that signal.
+    """
     global _look  # noqa: PLW0603 - what a child has from its parent, once
     _look = look
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
