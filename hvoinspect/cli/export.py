@@ -44,7 +44,7 @@ not be seen are metrics, and do not change it. With --listen or --interval it
 is 0 once SIGTERM or SIGINT ends it.
 """
 
-INTERVAL_SECONDS = 300.0
+INTERVAL_SECONDS = 300
 LOOPBACK = "127.0.0.1"
 READABLE_BY_ALL = 0o644
 """node_exporter runs as a user of its own."""
@@ -93,9 +93,9 @@ def _textfile(
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(1, 1e6),
+    type=click.IntRange(1, 1_000_000),
     metavar="SECONDS",
-    help=f"Scan at most this often, however often it is scraped; by default {INTERVAL_SECONDS:g}. "
+    help=f"Scan at most this often, however often it is scraped; by default {INTERVAL_SECONDS}. "
     "With --textfile: do not end, but write it anew that often.",
 )
 @click.option(
@@ -125,7 +125,7 @@ def export(
     target: Target,
     textfile: Path | None,
     listen: tuple[str, int] | None,
-    interval: float | None,
+    interval: int | None,
     form: str | None,
     ignore: tuple[str, ...],
     exhaustive: bool,
@@ -180,7 +180,7 @@ def export(
 def _check_options(
     textfile: Path | None,
     listen: tuple[str, int] | None,
-    interval: float | None,
+    interval: int | None,
     form: str | None,
 ) -> None:
     """Raise click.UsageError if options do not go together, HvoinspectError if no file can be."""

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from hvoinspect import __version__
+from hvoinspect.errors import printable
 from hvoinspect.report.result import PoolJson, ScanResult
 from hvoinspect.target.layout import VMEMMAP_PAGE
 from hvoinspect.vmemmap.checks import RULES
@@ -60,7 +61,7 @@ class Snapshot:
 
 
 Labels = Mapping[str, str | None]
-"""Label names and values; one whose value is None is left out."""
+"""Label names and values, which may be hostile; one whose value is None is left out."""
 Samples = Iterator[tuple[Labels, float | None]]
 """Labels and values; one whose value is None is left out."""
 
@@ -86,7 +87,7 @@ class Family:
         metric = Metric(self.name, self.meaning, self.kind, self.unit)
         for labels, value in self.samples(snapshot):
             if value is not None:
-                known = {name: text for name, text in labels.items() if text is not None}
+                known = {name: printable(text) for name, text in labels.items() if text is not None}
                 metric.add_sample(self.sample_name, known, float(value))
         return metric
 

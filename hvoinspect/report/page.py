@@ -228,7 +228,7 @@ def _parts(page: PageJson) -> Iterator[RenderableType]:
 
 def _title(page: PageJson) -> str:
     source, kernel = page["source"], page["kernel"]
-    what = "/proc/kcore" if source["kind"] == "kcore" else source["path"] or source["kind"]
+    what = source["path"] or ("/proc/kcore" if source["kind"] == "kcore" else source["kind"])
     facts = ", ".join(source["debug_info"])
     return printable(f"Linux {kernel['release']} {kernel['arch']}, from {what} ({facts})")
 

@@ -86,7 +86,7 @@ def title_of(source: SourceJson, kernel: KernelJson) -> str:
     """Return which kernel was looked at, and how."""
     path = source["path"] or source["kind"]
     what = {
-        "kcore": "/proc/kcore",
+        "kcore": source["path"] or "/proc/kcore",
         "kpageflags": "the kernel's own view",
         "qemu": f"the guest at {path}",
         "demo": f"the demo {path}",

@@ -36,6 +36,7 @@ if logging.getLogger("drgn").level == logging.NOTSET:
 
 MAX_VMCOREINFO = 1 << 16
 """Bytes; the kernel's own has no more than a page."""
+_RUNNING = drgn.ProgramFlags.IS_LIVE | drgn.ProgramFlags.IS_LOCAL
 _VMCOREINFO = "give its text: lines as OSRELEASE=..., from the same boot"
 
 
@@ -99,9 +100,9 @@ def _running_program() -> Program:
     return prog
 
 
-def _running_memory(prog: Program) -> Memory:
+def _running_memory(prog: Program, proc: Path = Path("/proc")) -> Memory:
     try:
-        return KcoreMemory()
+        return KcoreMemory(proc / "kcore", proc / "kpageflags")
     except (OSError, ValueError):
         return DrgnMemory(prog)  # it got in, and knows other ways to the same memory
 
@@ -153,6 +154,9 @@ def _open_dump(path: Path, file: OpenFile, vmcoreinfo: Path | None) -> Opened:
             f"{path} cannot be read as a dump: {reason(error)}",
             "give a vmcore, as an ELF or a kdump file, whole",
         ) from error
+    if prog.flags & _RUNNING == _RUNNING and path.name == "kcore":
+        # Of another mount of proc: containers have /dev/null in place of their own /proc/kcore.
+        return Opened(prog, _running_memory(prog, path.parent), "kcore", str(path), running=True)
     suspect = f"{path} is cut short: copy it again, whole" if dump.cut_short else None
     memory = _dump_memory(prog, dump, file)
     return Opened(prog, memory, "core", str(path), False, suspect or _suspect(vmcoreinfo))
