@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,4 +64,7 @@ def keep_scanning(
             publish(snapshot)
         except Exception as error:  # noqa: BLE001 - as above
             tell(error)
+        # A kernel that was looked at refers to itself, and has files open and 10 MB of names.
+        # Python looks for such rarely: measured, 350 MB after 60 scans instead of 86.
+        gc.collect()
         sleep(max(0.0, interval - (time.monotonic() - start)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -92,6 +93,22 @@ class TestKeepScanning:
         published, told, _ = self.run([lambda: situation("mask")] * 3, refuse=(1,))
         assert len(published) == 3
         assert told == [REFUSED]
+
+    def test_nothing_of_a_scan_piles_up(self) -> None:
+        """What a scan leaves behind may refer to itself, as a kernel that was opened does."""
+
+        class Opened:
+            def __init__(self) -> None:
+                self.itself = self
+
+        left: list[weakref.ref[Opened]] = []
+
+        def scan() -> ScanResult:
+            left.append(weakref.ref(Opened()))
+            return situation("mask")
+
+        self.run([scan] * 2)
+        assert [opened() for opened in left] == [None, None]
 
     def test_what_a_scan_takes_is_part_of_the_interval(
         self, monkeypatch: pytest.MonkeyPatch
