@@ -48,7 +48,7 @@ INTERVAL_SECONDS = 300
 LOOPBACK = "127.0.0.1"
 READABLE_BY_ALL = 0o644
 """node_exporter runs as a user of its own."""
-MAX_TEXTFILE = 1 << 20
+MAX_TEXTFILE = 1 << 18
 """Bytes of a file of metrics that are read back; what is exported comes to some 10 KiB."""
 
 

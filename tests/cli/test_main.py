@@ -20,7 +20,7 @@ from hvoinspect.cli.main import BROKEN_PIPE, INTERRUPTED, main
 from hvoinspect.cli.main import hvoinspect as group
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
 
-HEAVY = {"numpy", "drgn", "_drgn", "rich", "scipy", "capstone"}
+HEAVY = {"numpy", "drgn", "_drgn", "rich", "scipy", "capstone", "prometheus_client"}
 WORDS = {"COMP_WORDS": "hvoinspect scan --de", "COMP_CWORD": "2"}
 
 
@@ -92,11 +92,20 @@ class TestHelp:
             (["--help"], {}),
             (["--version"], {}),
             (["scan", "--help"], {}),
+            (["export", "--help"], {}),
             (["hotpath", "compare", "--help"], {}),
             ([], {"_HVOINSPECT_COMPLETE": "bash_source"}),
             ([], {"_HVOINSPECT_COMPLETE": "bash_complete", **WORDS}),
         ],
-        ids=["help", "version", "a command's", "a deep command's", "completion", "words"],
+        ids=[
+            "help",
+            "version",
+            "a command's",
+            "export's",
+            "a deep command's",
+            "completion",
+            "words",
+        ],
     )
     def test_what_needs_no_kernel_waits_for_no_import(
         self, arguments: list[str], variables: dict[str, str]

@@ -71,9 +71,9 @@ class TestScraped:
         for family in FAMILIES:
             assert family.sample_name in exported
             # OpenMetrics names a counter or info without its suffix.
-            assert known[family.name][0]["help"] == family.meaning
-            assert known[family.name][0]["type"] == family.kind
-            assert known[family.name][0]["unit"] == family.unit
+            [told] = known[family.name]
+            assert (told["help"], told["type"]) == (family.meaning, family.kind)
+            assert told["unit"] == family.unit
 
     def test_its_alerts_can_be_evaluated(self, prometheus: Prometheus) -> None:
         """Nothing is wrong with the demos but a warning, so none fires."""
