@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 PATH = "/metrics"
-PATIENCE_SECONDS = 10.0
-"""How long a client may take over a request: it holds a thread meanwhile."""
+PATIENCE_SECONDS = 60.0
+"""How long a client may take over a request: it holds a thread meanwhile.
+
+Far longer than anyone waits for an answer, since a busy host may take its time over that.
+"""
 
 
 class Scrapes:
@@ -36,10 +39,7 @@ class Scrapes:
     def __init__(self, host: str, port: int) -> None:
         self.snapshot = Snapshot()
         try:
-            family, _, _, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            self._server = _Server(family, address, self._answer)
+            self._server = _listen(host, port, self._answer)
         except (OSError, UnicodeError) as error:
             raise HvoinspectError(
                 f"cannot listen at {address_text(host, port)}: "
@@ -100,6 +100,16 @@ def wanted(accept: str) -> Format:
 def address_text(host: str, port: int) -> str:
     """Return an address as a URL has it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen(host: str, port: int, answer: Callable[..., Iterable[bytes]]) -> _Server:
+    """Listen at the first address of a host that there is. Raises OSError, UnicodeError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, _, _, _, address in found[:-1]:
+        with contextlib.suppress(OSError):
+            return _Server(family, address, answer)
+    family, _, _, _, address = found[-1]
+    return _Server(family, address, answer)
 
 
 class _Handler(WSGIRequestHandler):
