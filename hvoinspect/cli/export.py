@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from hvoinspect.cli.tell import as_told, print_lines
 from hvoinspect.target.choice import Target
 
 if TYPE_CHECKING:
-    from hvoinspect.api.export import Scan
+    from hvoinspect.api.export import Publish, Scan
     from hvoinspect.report.openmetrics import Snapshot
     from hvoinspect.report.result import ScanResult
 
@@ -162,13 +164,19 @@ def export(
         told = as_told(error, verbose=verbose)
         print_lines(told.why, told.remedy)
 
-    with _interrupts(end_well=repeats) as stopping:
+    with _interrupts(end_well=repeats) as interrupts:
+
+        def repeat(publish: Publish) -> None:
+            keep_scanning(
+                lambda: interrupts.scan(scan), publish, tell, seconds, before, interrupts.sleep
+            )
+
         if listen is not None:
-            _serve(listen, stopping(scan), tell, seconds, quiet=quiet)
+            _serve(listen, repeat, quiet=quiet)
         elif repeats:
-            keep_scanning(stopping(scan), write, tell, seconds, before)
+            repeat(write)
         else:
-            snapshot, failure = attempt(stopping(scan), before)
+            snapshot, failure = attempt(lambda: interrupts.scan(scan), before)
             if textfile is None:
                 print_text(render(snapshot, "openmetrics" if form == "openmetrics" else "text"))
             else:
@@ -194,17 +202,8 @@ def _check_options(
         destination(textfile, force=True, streams=False)
 
 
-def _serve(
-    address: tuple[str, int],
-    scan: Scan,
-    tell: Callable[[Exception], None],
-    seconds: float,
-    *,
-    quiet: bool,
-) -> None:
-    """Scan again and again, and answer scrapes meanwhile. Raises HvoinspectError if it cannot."""
-    from hvoinspect.api.export import keep_scanning  # noqa: PLC0415
-    from hvoinspect.report.openmetrics import Snapshot  # noqa: PLC0415
+def _serve(address: tuple[str, int], repeat: Callable[[Publish], None], *, quiet: bool) -> None:
+    """Answer scrapes with what `repeat` publishes. Raises HvoinspectError if it cannot listen."""
     from hvoinspect.report.scrape import PATH, Scrapes, address_text  # noqa: PLC0415
 
     scrapes = Scrapes(*address)
@@ -218,49 +217,66 @@ def _serve(
     with scrapes.answering():
         if not quiet:
             print_lines(f"listening at http://{where}{PATH}")
-        keep_scanning(scan, publish, tell, seconds, Snapshot())
+        repeat(publish)
+
+
+class _Interrupts:
+    """Raises KeyboardInterrupt for SIGTERM, too, and again where it got lost.
+
+    It does where foreign code that calls back makes another error of it, and where it is raised in
+    a finalizer, which nobody called.
+    """
+
+    def __init__(self) -> None:
+        self._raised = False
+
+    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self._raised = True
+        raise KeyboardInterrupt
+
+    def ignored(self, error: sys.UnraisableHookArgs) -> None:
+        """Say what cannot be raised, but nothing of an interrupt: it will be raised again."""
+        if error.exc_type is not KeyboardInterrupt:
+            sys.__unraisablehook__(error)
+
+    def scan(self, scan: Scan) -> ScanResult:
+        """Make a scan. Raises what it raises, and an interrupt that got lost in it."""
+        try:
+            return scan()
+        finally:
+            self._raise_again()
+
+    def sleep(self, seconds: float) -> None:
+        """Do nothing for a while. Raises an interrupt that got lost before."""
+        self._raise_again()
+        time.sleep(seconds)
+
+    def _raise_again(self) -> None:
+        if self._raised:
+            raise KeyboardInterrupt
 
 
 @contextmanager
-def _interrupts(*, end_well: bool) -> Iterator[Callable[[Scan], Scan]]:
-    """Let SIGTERM interrupt as SIGINT does; `end_well`: and let either end what runs, no more.
-
-    Gives what makes a scan pass an interrupt on that was raised while foreign code was calling
-    back, and that this code made something else of.
-    """
-    interrupted = False
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    def stopping(scan: Scan) -> Scan:
-        def scan_or_stop() -> ScanResult:
-            try:
-                return scan()
-            finally:
-                if interrupted:
-                    raise KeyboardInterrupt
-
-        return scan_or_stop
-
+def _interrupts(*, end_well: bool) -> Iterator[_Interrupts]:
+    """Let SIGTERM interrupt as SIGINT does; `end_well`: and let either end what runs, no more."""
+    interrupts = _Interrupts()
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupts.interrupt) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, interrupts.ignored
     try:
-        yield stopping
+        yield interrupts
     except KeyboardInterrupt:
         if not end_well:
             raise
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _last_success(path: Path) -> float | None:
     """Return when a scan last succeeded, as the file of metrics says that is to be replaced."""
-    import time  # noqa: PLC0415
-
     from hvoinspect.report.openmetrics import last_success_in  # noqa: PLC0415
 
     try:

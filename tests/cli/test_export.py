@@ -308,6 +308,27 @@ class TestListen:
         status, out, err = call("export", "--listen", "0", "-q")
         assert (status, out, err) == (0, "", "")
 
+    def test_one_that_gets_lost_in_a_finalizer_too(
+        self, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Python would print it, and go on."""
+
+        class Left:
+            def __init__(self) -> None:
+                self.itself = self
+
+            def __del__(self) -> None:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+
+        def scan() -> ScanResult:
+            Left()
+            return situation("mask")
+
+        answer(monkeypatch, scan)
+        status, out, err = call("export", "--listen", "0", "-q")
+        assert (status, out, err) == (0, "", "")
+
     def test_it_outlives_scans_that_fail(self, tmp_path: Path, core: Path) -> None:
         """The dump is not there, then it is, then it is gone again."""
         dump = tmp_path / "vmcore"
