@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import cli, dump, live, startup, terabyte
+from bench import cli, dump, live, memdesc, startup, terabyte
 from bench.cli import PARTS
+from hvoinspect.vmemmap.memdesc import MODELS
 from lab.errors import LabError
 from tests.bench.test_tables import TABLE
 from tests.bigmachine.dump import write_dump
@@ -64,6 +65,13 @@ def test_elf_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row[2] for row in rows] == [*beside, "bound: reading"]
     assert len({row[1] for row in rows[:3]}) == 1  # one scan beside all
     assert rows[3][1] == rows[2][3]  # one bound held against the other
+
+
+def test_memdesc(tmp_path: Path) -> None:
+    write_dump(Makeup(gigantic=1, huge=0, ordinary=1, slab=0, free=0), tmp_path / "dump")
+    rows = memdesc.beside_scan(tmp_path / "dump", "ELF", 1, 1, quiet)
+    assert [row[0] for row in rows] == [f"ELF, {name}" for name in MODELS]
+    assert all(row[2] == "exhaustive scan" for row in rows)
 
 
 FOUND: dict[str, Any] = {
