@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from hvoinspect.target.layout import VMEMMAP_PAGE, Descriptors, Kernel, StructPage
 from hvoinspect.target.memory import WORDS
+from hvoinspect.target.ranges import places_in
 from hvoinspect.vmemmap.chunks import MappedPages
 from hvoinspect.vmemmap.distinct import distinct
 from hvoinspect.vmemmap.fields import bytes_at, marked, words_at
 from hvoinspect.vmemmap.holds import StructPages
 from hvoinspect.vmemmap.memdesc import Model
-from hvoinspect.vmemmap.pages import Encoding, decode, lowest_mask
+from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, decode, is_a_mask, lowest_mask
 from hvoinspect.vmemmap.shown import BATCH
 
 UNPLACED = -2
@@ -72,20 +71,30 @@ class Frames:
         """Tell which vmemmap pages have only singles, bool[p]."""
         return self._single[self._distinct.row]
 
-    def tails(self, columns: Sequence[int]) -> tuple[NDArray[np.intp], StructPages]:
-        """Return the vmemmap pages with tails of one head, and their struct pages at `columns`."""
+    def tails(self) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.bool_]]:
+        """Return the vmemmap pages with tails of one head: intp[t], uint64[t], bool[t].
+
+        Which they are, the pfn of that head, or UNKNOWN_HEAD, and whether the first struct page is
+        no tail, but begins a compound page.
+        """
+        # A pointer names the same head wherever its frame is mapped, a mask hangs on where it is.
+        is_mask = is_a_mask(self._word, self._kernel.page)
+        head = np.full(len(self._word), UNKNOWN_HEAD, np.uint64)
+        pointers = np.flatnonzero(~is_mask & (self._word != 0))
+        encoding, head[pointers] = self._decode(self._word[pointers], self._address[:1])
+        self.encodings |= encodings_in(encoding)
         at = np.flatnonzero(self._word[self._distinct.row])
         row = self._distinct.row[at]
-        own = self._pfn[at][:, None] + np.array(columns, np.uint64)
-        encoding, named = self._decode(self._word[row], self._address[at])
-        self.encodings |= encodings_in(encoding)
-        begins = self._begins[row]
-        begins &= ~((encoding == Encoding.POINTER) & (named != own[:, 0]))  # no fake head
-        head = np.repeat(named[:, None], len(columns), axis=1)
-        head[begins, 0] = own[begins, 0]
-        first = np.zeros(own.shape, np.bool_)
-        first[begins, 0] = True
-        return at, StructPages(own, head, ~first, first)
+        found, of_mask = head[row], is_mask[row]
+        if of_mask.any():
+            self.encodings |= {Encoding.MASK}
+            target = self._address[at] & self._word[row] & ~np.uint64(1)
+            offset = target - np.uint64(self._kernel.vmemmap)
+            led = offset // np.uint64(self._kernel.page.size)
+            led[target < np.uint64(self._kernel.vmemmap)] = UNKNOWN_HEAD
+            found = np.where(of_mask, led, found)
+        fake = ~of_mask & (found != UNKNOWN_HEAD) & (found != self._pfn[at])
+        return at, found, self._begins[row] & ~fake
 
     def free(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Return the pfn of each free block, in no order, and its order: uint64[b]."""
@@ -105,28 +114,32 @@ class Frames:
     def _batch(self, rows: NDArray[np.intp], words: NDArray[np.uint64]) -> None:
         page, bit = self._kernel.page, self._kernel.page.head_bit.bit_length() - 1
         self._flags[rows] = words[:, page.flags // 8]
-        tail = bytes_at(words, page.size, page.compound) & 1 != 0
-        head = bytes_at(words, page.size, page.flags + bit // 8) & (1 << bit % 8) != 0
-        is_busy = (tail | head).any(axis=1)
-        self._single[rows] = ~is_busy
+        tail = bytes_at(words, page.size, page.compound)
+        tail &= 1
+        head = bytes_at(words, page.size, page.flags + bit // 8)
+        head &= 1 << bit % 8
+        taken = tail | head
+        busy = np.bitwise_or.reduce(taken.view(np.uint64), axis=1).nonzero()[0]
+        self._single[rows] = True
+        self._single[rows[busy]] = False
         if self._model.free != "itself" and page.buddy is not None:
-            self._note_blocks(rows, words, marked(words, page.size, page.buddy) & ~(tail | head))
-        busy = np.flatnonzero(is_busy)
+            self._note_blocks(rows, words, marked(words, page.size, page.buddy) & (taken == 0))
         if not len(busy):
             return
         if self._model.others == "itself":
-            self._note_unnamed(rows[busy], words[busy], (head & ~tail)[busy])
+            self._note_unnamed(rows, words, head > tail)
         word = words_at(words, page.size, page.compound)[busy]
         first = word[:, 1]
-        alike = (word[:, 1:] == first[:, None]).all(axis=1) & tail[busy, 1]
+        same = word == first[:, None]
+        alike = same[:, 1:].all(axis=1) & (tail[busy, 1] != 0)
         # A mask of less than a frame leads its tails to many heads.
         alike &= (first < lowest_mask(page)) | (first & np.uint64(VMEMMAP_PAGE - 1) == 1)
-        begins = alike & ~tail[busy, 0] & head[busy, 0]
-        alike &= begins | (word[:, 0] == first)
+        begins = alike & (head[busy, 0] > tail[busy, 0])
+        alike &= begins | same[:, 0]
         self._word[rows[busy[alike]]] = first[alike]
         self._begins[rows[busy[begins]]] = True
         if not alike.all():
-            self._note_varied(rows[busy[~alike]], word[~alike], head[busy[~alike]])
+            self._note_varied(rows[busy[~alike]], word[~alike], head[busy[~alike]] != 0)
 
     def _note_varied(
         self, rows: NDArray[np.intp], word: NDArray[np.uint64], flagged: NDArray[np.bool_]
@@ -138,40 +151,58 @@ class Frames:
             pages, each = at[start : start + BATCH], which[start : start + BATCH]
             own = self._pfn[pages][:, None] + column
             address = self._address[pages][:, None] + column * np.uint64(self._kernel.page.size)
-            encoding, named = self._decode(word[each].ravel(), address.ravel())
-            encoding, named = encoding.reshape(own.shape), named.reshape(own.shape)
-            tail = encoding != Encoding.NONE
+            tail = word[each] & np.uint64(1) != 0
+            encoding, named = np.zeros(own.shape, np.uint8), own.copy()
+            encoding[tail], named[tail] = self._decode(word[each][tail], address[tail])
             self.encodings |= encodings_in(encoding)
-            begins, head = flagged[each] & ~tail, np.where(tail, named, own)
+            begins = flagged[each] & ~tail
             # Fake heads: see pages.py.
-            fake = begins[:, 0] & (encoding[:, 1] == Encoding.POINTER) & (head[:, 1] != own[:, 0])
-            head[fake, 0], tail[fake, 0], begins[fake, 0] = head[fake, 1], True, False
-            self.varied.append((pages, StructPages(own, head, tail, begins)))
+            fake = begins[:, 0] & (encoding[:, 1] == Encoding.POINTER) & (named[:, 1] != own[:, 0])
+            named[fake, 0], tail[fake, 0], begins[fake, 0] = named[fake, 1], True, False
+            self.varied.append((pages, StructPages(own, named, tail, begins)))
 
     def _note_blocks(
         self, rows: NDArray[np.intp], words: NDArray[np.uint64], begin: NDArray[np.bool_]
     ) -> None:
-        some = np.flatnonzero(begin.any(axis=1))
-        order = words_at(words, self._kernel.page.size, self._kernel.page.private)[some]
-        at, which = self._pages_of(rows[some])
-        page, column = np.nonzero(begin[some][which])
-        pfn = self._pfn[at[page]] + column.astype(np.uint64)
-        self._blocks.append((pfn, order[which[page], column]))
+        row, column = np.divmod(begin.ravel().nonzero()[0], self._per)
+        page = self._kernel.page
+        order = words[row, column * (page.size // 8) + page.private // 8]
+        pfn, which = self._pfns(rows[row], column)
+        self._blocks.append((pfn, order[which]))
 
     def _note_unnamed(
         self, rows: NDArray[np.intp], words: NDArray[np.uint64], head: NDArray[np.bool_]
     ) -> None:
         page = self._kernel.page
+        row, column = np.divmod(head.ravel().nonzero()[0], self._per)
+        is_named = np.zeros(len(row), np.bool_)
         for mark in self._named:
-            has_mark = marked(words, page.size, mark)
-            index = mark.where.index  # 0 or 1: a head has an even place
-            head[:, : self._per - index] &= ~has_mark[:, index:]
+            where = mark.where
+            # Maybe of the next struct page, which is in the same frame: heads have even places.
+            place = (column + where.index) * (page.size // 8) + where.offset // 8
+            word = words[row, np.minimum(place, WORDS - 1)]
+            value = word >> np.uint64(8 * (where.offset & 7) + mark.bits.shift)
+            is_named |= value & np.uint64(mark.bits.mask) == np.uint64(mark.value)
         if page.mapping is not None:
-            head &= words_at(words, page.size, page.mapping) == 0
-        some = np.flatnonzero(head.any(axis=1))
-        at, which = self._pages_of(rows[some])
-        row, column = np.nonzero(head[some][which])
-        self._unnamed.append(self._pfn[at[row]] + column.astype(np.uint64))
+            is_named |= words[row, column * (page.size // 8) + page.mapping // 8] != 0
+        self._unnamed.append(self._pfns(rows[row[~is_named]], column[~is_named])[0])
+
+    def _pfns(
+        self, rows: NDArray[np.intp], column: NDArray[np.intp]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """Return the pfns of struct pages of the frames `rows`, ascending, wherever mapped.
+
+        `column` intp[s]: which in its frame. And which of the s each is.
+        """
+        which = np.arange(len(rows))
+        if (self._distinct.times[rows] == 1).all():
+            at = self._distinct.first[rows]
+        else:
+            frames, each = np.unique(rows, return_index=True)
+            pages, frame = self._pages_of(frames)
+            count = np.diff(np.append(each, len(rows)))[frame]
+            at, which = np.repeat(pages, count), places_in(each[frame], count)
+        return self._pfn[at] + column[which].astype(np.uint64), which
 
     def _pages_of(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the vmemmap pages that are mapped to the frames `rows`, and to which of these."""

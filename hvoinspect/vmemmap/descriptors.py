@@ -6,7 +6,6 @@ Of such a page a few struct pages stand for all. Only the others are looked at o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from hvoinspect.target.layout import VMEMMAP_PAGE, Descriptors, Kernel, PageFiel
 from hvoinspect.vmemmap.chunks import MappedPages, in_sections, read_chunk
 from hvoinspect.vmemmap.descriptor_frames import UNPLACED, Frames, encodings_in, places_of
 from hvoinspect.vmemmap.detail import free_blocks
-from hvoinspect.vmemmap.holds import Holds, StructPages
+from hvoinspect.vmemmap.holds import Holds, StructPages, singles
 from hvoinspect.vmemmap.memdesc import NULL, Cells, Model, Verdict, judge
 from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, PageClass
 from hvoinspect.vmemmap.quick import can_be_quick
@@ -92,30 +91,38 @@ def _no_rows(first_pfn: int, per: int, there: NDArray[np.bool_]) -> Rows:
     return rows
 
 
-def _add(
-    rows: Rows,
-    at: NDArray[np.intp],
-    holds: Holds,
-    cells: StructPages,
-    times: Sequence[int] | None = None,
-) -> None:
-    """Note of the rows `at`, intp[v], what their struct pages hold, and the verdict on them.
-
-    `times`: for how many struct pages each column of `cells` stands, for itself if None. What is
-    before a column's struct page is as the column before.
-    """
-    held = holds.memdesc(cells)
+def _add(rows: Rows, at: NDArray[np.intp], holds: Holds, pages: StructPages) -> None:
+    """Note of the rows `at`, intp[v], what their struct pages hold, and the verdict on each."""
+    held = holds.memdesc(pages)
     rows.first[at], rows.last[at] = held[:, 0], held[:, -1]
-    rows.first_tail[at] = cells.tail[:, 0]
-    inner = Cells(cells.own[:, 1:], held[:, 1:], cells.tail[:, 1:])
+    rows.first_tail[at] = pages.tail[:, 0]
+    inner = Cells(pages.own[:, 1:], held[:, 1:], pages.tail[:, 1:])
     verdict = judge(inner, held[:, :-1], False, UNKNOWN_HEAD, holds.model)
     rows.verdicts[at] = 0
     for value in np.flatnonzero(np.bincount(verdict.ravel())).tolist():
         here = verdict == value
-        rows.verdicts[at, value] = here.sum(axis=1) if times is None else here @ times[1:]
-        if value > Verdict.AGREES:
-            known = rows.examples.get(Verdict(value), np.zeros(0, np.uint64))
-            rows.examples[Verdict(value)] = np.append(known, inner.own[here][:EXAMPLES])[:EXAMPLES]
+        rows.verdicts[at, value] = here.sum(axis=1)
+        _note_examples(rows, value, inner.own[here])
+
+
+def _add_alike(
+    rows: Rows, at: NDArray[np.intp], held: NDArray[np.uint64], verdict: NDArray[np.intp]
+) -> None:
+    """Note of the rows `at`, intp[v], that all struct pages but the first get the same verdict.
+
+    `held` uint64[v, 2]: what the first and the last hold. `verdict` intp[v].
+    """
+    rows.first[at], rows.last[at] = held[:, 0], held[:, 1]
+    rows.verdicts[at] = 0
+    rows.verdicts[at, verdict] = rows.per - 1
+    for value in np.flatnonzero(np.bincount(verdict)).tolist():
+        _note_examples(rows, value, rows.pfn[at[verdict == value]] + np.uint64(1))
+
+
+def _note_examples(rows: Rows, value: int, pfns: NDArray[np.uint64]) -> None:
+    if value > Verdict.AGREES and len(pfns):
+        known = rows.examples.get(Verdict(value), pfns[:0])
+        rows.examples[Verdict(value)] = np.append(known, pfns[:EXAMPLES])[:EXAMPLES]
 
 
 # Struct pages that fill frames evenly, by vmemmap page and frame.
@@ -131,24 +138,19 @@ def _by_frame(
     read = Frames(kernel, more, model, first_pfn, mapped)
     read.all(there & online & mapped.present)
     rows = _no_rows(first_pfn, per, there)
-    holds = Holds(model, *read.free(), read.unnamed())
+    holds = Holds(model, first_pfn, count * per, *read.free(), read.unnamed())
 
+    single, divided = read.is_single(), holds.divided(per)
+    _add_singles(rows, np.flatnonzero(single & ~divided), holds)
+    at = np.flatnonzero(single & divided)
+    own = np.add.outer(rows.pfn[at], np.arange(per, dtype=np.uint64))
+    _add(rows, at, holds, singles(own))
     # Offline memory is nobody's to be free.
-    none = Holds(model, *(np.zeros(0, np.uint64) for _ in range(3)))
-    single, few = read.is_single(), ([0, 1, per - 2, per - 1], [1, per - 2, 0, 1])
-    divided = single & holds.divided(rows.pfn, per)
-    for pages, held, (columns, times) in (
-        (single & ~divided, holds, few),
-        (divided, holds, (range(per), None)),
-        (offline, none, few),
-    ):
-        own = rows.pfn[pages][:, None] + np.array(columns, np.uint64)
-        no = np.zeros(own.shape, np.bool_)
-        _add(rows, np.flatnonzero(pages), held, StructPages(own, own, no, no), times)
-    at, cells = read.tails([0, 1, 2, per - 2, per - 1])
-    _add(rows, at, holds, cells, [1, 1, per - 3, 0, 1])
-    for at, cells in read.varied:
-        _add(rows, at, holds, cells)
+    nothing = (np.zeros(0, np.uint64) for _ in range(3))
+    _add_singles(rows, np.flatnonzero(offline), Holds(model, first_pfn, count * per, *nothing))
+    _add_tails(rows, *read.tails(), holds)
+    for at, pages in read.varied:
+        _add(rows, at, holds, pages)
 
     place = read.places()
     place[offline] = OFFLINE
@@ -160,6 +162,36 @@ def _by_frame(
         int(offline.sum()) * per,
         read.encodings,
     )
+
+
+def _add_singles(rows: Rows, at: NDArray[np.intp], holds: Holds) -> None:
+    """Note the rows `at`, intp[s], that have singles only, all of one free block, or of none."""
+    own = rows.pfn[at][:, None] + np.array([0, rows.per - 1], np.uint64)
+    held = holds.memdesc(singles(own))
+    is_free = (held != own).any(axis=1)
+    _add_alike(rows, at, held, np.where(is_free, Verdict.FREE, Verdict.AGREES))
+
+
+def _add_tails(
+    rows: Rows,
+    at: NDArray[np.intp],
+    head: NDArray[np.uint64],
+    begins: NDArray[np.bool_],
+    holds: Holds,
+) -> None:
+    """Note the rows `at`, intp[t], that have tails of one head, as `Frames.tails` returns them."""
+    own, unnamed = rows.pfn[at], holds.is_unnamed(head)
+    last = np.where(unnamed, own + np.uint64(rows.per - 1), head)
+    held = np.stack([np.where(begins | unnamed, own, head), last], axis=1)
+    verdict = np.where(unnamed, Verdict.UNNAMED, Verdict.AGREES)
+    verdict[head == UNKNOWN_HEAD] = Verdict.UNJUDGED
+    _add_alike(rows, at, held, verdict)
+    rows.first_tail[at] = ~begins
+    # The first tail of a head that it does not lead to.
+    astray = at[begins & (head != own) & (verdict == Verdict.AGREES)]
+    rows.verdicts[astray, Verdict.AGREES] -= 1
+    rows.verdicts[astray, Verdict.ASTRAY] += 1
+    _note_examples(rows, Verdict.ASTRAY, rows.pfn[astray] + np.uint64(1))
 
 
 # Struct pages of any size, one by one.
@@ -185,7 +217,8 @@ def _by_struct_page(
         free = free[:0]
     if model.others == "one":
         heads = heads[:0]
-    holds = Holds(model, free, chunk.values(free, PageField(0, page.private, 8)), heads)
+    order = chunk.values(free, PageField(0, page.private, 8))
+    holds = Holds(model, first_pfn, len(kind), free, order, heads)
     tail = (kind == PageClass.TAIL) | (kind == PageClass.FAKE_HEAD)
     at = np.flatnonzero(there)
     own, head = rows.pfn[at][:, None], chunk.pages.head[at][:, None]

@@ -110,6 +110,16 @@ def mask_order(compound: NDArray[np.uint64], page_size: int) -> NDArray[np.uint8
     return np.asarray(np.bitwise_count(~compound | np.uint64(1)) - shift)
 
 
+def is_a_mask(compound: NDArray[np.uint64], page: StructPage) -> NDArray[np.bool_]:
+    """Tell which compound words, uint64[n], are masks of some order: bool[n]."""
+    if page.size & (page.size - 1):
+        return np.zeros(len(compound), np.bool_)
+    low_zeros = ~(compound & ~np.uint64(1))
+    order = mask_order(compound, page.size)
+    in_a_row = low_zeros & (low_zeros + np.uint64(1)) == 0
+    return np.asarray(in_a_row & (order > 0) & (order <= MAX_MASK_ORDER))
+
+
 def decode(
     compound: NDArray[np.uint64],
     address: NDArray[np.uint64],
@@ -125,13 +135,7 @@ def decode(
     start, end = np.uint64(vmemmap[0]), np.uint64(vmemmap[1])
     size = np.uint64(page.size)
     value = compound & ~np.uint64(1)
-    low_zeros = ~value
-    is_mask = (low_zeros & (low_zeros + np.uint64(1))) == 0
-    if page.size & (page.size - 1) == 0:
-        order = mask_order(compound, page.size)
-        is_mask &= (order > 0) & (order <= MAX_MASK_ORDER)
-    else:
-        is_mask[:] = False
+    is_mask = is_a_mask(compound, page)
     target = np.where(is_mask, address & value, value)
     offset = target - start
     index = offset // size

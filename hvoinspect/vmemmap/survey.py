@@ -207,8 +207,7 @@ def _piece(
         found = see(map_chunk(kernel, directory, first_pfn))
     rows = found.rows
     verdicts, examples, suspects = _verdicts(rows, model), rows.examples, 0
-    at = _damaged(verdicts)
-    if kernel.live and len(at):
+    if kernel.live and len(at := _damaged(verdicts)):
         suspects = int(verdicts[:, DAMAGE].sum())
         for _ in range(CLOSE_LOOKS):
             windows = [_with_the_one_before(rows, row) for row in at.tolist()]
