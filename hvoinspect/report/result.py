@@ -23,7 +23,7 @@ from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
 from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
-from hvoinspect.vmemmap.rules import Finding
+from hvoinspect.vmemmap.rules import Finding, Severity
 from hvoinspect.vmemmap.scan import Scan
 
 SCHEMA = "hvoinspect.scan/1"
@@ -116,7 +116,7 @@ class FindingJson(TypedDict):
     """A breach of a rule; `meaning` says in a sentence what follows from it."""
 
     rule: str
-    severity: Literal["error", "warning"]
+    severity: Severity
     pfn: int
     address: str
     expected: str
