@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 import numpy as np
 
 from hvoinspect.api.clock import Clock
 from hvoinspect.api.progress import Progress, no_progress
-from hvoinspect.errors import HvoinspectError
+from hvoinspect.errors import HvoinspectError, printable
 from hvoinspect.report.result import ScanResult, result_of, result_of_view
 from hvoinspect.target import kernelview
 from hvoinspect.target.choice import Target
@@ -40,7 +41,7 @@ def scan_target(
     except NoKcoreError as no_kcore:
         return _own_view(no_kcore, clock, progress)
     result = scan(kernel, progress, ignored, exhaustive=exhaustive, jobs=jobs)
-    return result_of(result, clock.taken(), _notes(result))
+    return result_of(result, clock.taken(), _notes(result), host=kernel.node_name())
 
 
 def _own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanResult:
@@ -48,7 +49,8 @@ def _own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanR
         view = kernelview.look(progress=progress)
     except HvoinspectError as error:
         raise HvoinspectError(f"{no_kcore.why}, and {error.why}", no_kcore.remedy) from error
-    return result_of_view(view, clock.taken(), f"{no_kcore.why}; {no_kcore.remedy}")
+    why = f"{no_kcore.why}; {no_kcore.remedy}"
+    return result_of_view(view, clock.taken(), why, host=printable(os.uname().nodename))
 
 
 def _notes(result: Scan) -> list[str]:

@@ -43,6 +43,12 @@ class SourceJson(TypedDict):
     debug_info: list[str]
 
 
+class HostJson(TypedDict):
+    """Which host it was; a capture does not tell."""
+
+    name: str | None
+
+
 class KernelJson(TypedDict):
     """Which kernel it was."""
 
@@ -162,6 +168,7 @@ class ScanResult(TypedDict):
     version: str
     taken_at: str
     source: SourceJson
+    host: HostJson
     kernel: KernelJson
     encoding: EncodingJson
     pages: PagesJson
@@ -187,8 +194,10 @@ class Taken:
     seconds: float
 
 
-def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult:
-    """Return the result of a scan of the vmemmap itself."""
+def result_of(
+    scan: Scan, taken: Taken, notes: Sequence[str] = (), *, host: str | None = None
+) -> ScanResult:
+    """Return the result of a scan of the vmemmap itself; `host` is its host's name."""
     kernel = scan.kernel
     classes = scan.classes
     total = scan.total
@@ -202,6 +211,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
             "path": kernel.source.path,
             "debug_info": list(kernel.source.debug_info),
         },
+        "host": {"name": host},
         "kernel": kernel_json(kernel.identity),
         "encoding": encoding_json(
             kernel, scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
@@ -237,7 +247,9 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
     }
 
 
-def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
+def result_of_view(
+    view: KernelView, taken: Taken, why: str, *, host: str | None = None
+) -> ScanResult:
     """Return the result where only the kernel's own view can be had, because of `why`.
 
     Nothing was read of the vmemmap, so all that page tables or struct pages would show is None.
@@ -247,6 +259,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
         "version": __version__,
         "taken_at": taken.at.isoformat(timespec="seconds"),
         "source": {"kind": "kpageflags", "path": None, "debug_info": ["btf"]},
+        "host": {"name": host},
         "kernel": kernel_json(view.kernel.identity),
         "encoding": own_encoding(view.kernel),
         "pages": {

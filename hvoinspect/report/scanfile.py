@@ -20,6 +20,7 @@ from hvoinspect.report.result import (
     CoverageJson,
     EncodingJson,
     FindingJson,
+    HostJson,
     HvoKind,
     KernelJson,
     PagesJson,
@@ -68,6 +69,7 @@ def read_scan(path: Path) -> ScanResult:
         "version": _text(members, "version"),
         "taken_at": _time(members, "taken_at"),
         "source": _source(members.object("source")),
+        "host": _host(members),
         "kernel": _kernel(members.object("kernel")),
         "encoding": _encoding(members.object("encoding")),
         "pages": pages,
@@ -148,6 +150,13 @@ def _source(members: Members) -> SourceJson:
         "path": _text_or_none(members, "path"),
         "debug_info": _texts(members, "debug_info"),
     }
+
+
+def _host(members: Members) -> HostJson:
+    if not members.known("host"):
+        return {"name": None}
+    host = members.object("host")
+    return {"name": _text(host, "name") if host.known("name") else None}
 
 
 def _kernel(members: Members) -> KernelJson:

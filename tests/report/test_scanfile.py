@@ -42,7 +42,7 @@ class TestEarlierRelease:
     @pytest.fixture
     def scan(self) -> Scan:
         scan: Scan = {**situation("error")}
-        added = ("findings_omitted", "ignored_rules", "findings_count", "unstable", "notes")
+        added = ("host", "findings_omitted", "ignored_rules", "findings_count", "unstable", "notes")
         for name in (*added, "picture"):
             del scan[name]
         del scan["pages"]["offline"]
@@ -52,6 +52,7 @@ class TestEarlierRelease:
 
     def test_what_it_did_not_write_is_unknown(self, scan: Scan, tmp_path: Path) -> None:
         result = read(tmp_path, scan)
+        assert result["host"]["name"] is None
         assert result["pages"]["offline"] is None
         assert result["hugetlb"][0]["partly_optimized"] is None
         assert result["findings"][0]["meaning"] == ""
