@@ -44,9 +44,16 @@ class SourceJson(TypedDict):
 
 
 class HostJson(TypedDict):
-    """Which host it was; a capture does not tell."""
+    """Which host it was, and which boot: the running kernel's /proc/sys/kernel/random/boot_id.
+
+    A capture does not tell its host's name.
+    """
 
     name: str | None
+    boot_id: str | None
+
+
+UNKNOWN_HOST: HostJson = {"name": None, "boot_id": None}
 
 
 class KernelJson(TypedDict):
@@ -195,9 +202,9 @@ class Taken:
 
 
 def result_of(
-    scan: Scan, taken: Taken, notes: Sequence[str] = (), *, host: str | None = None
+    scan: Scan, taken: Taken, notes: Sequence[str] = (), host: HostJson = UNKNOWN_HOST
 ) -> ScanResult:
-    """Return the result of a scan of the vmemmap itself; `host` is its host's name."""
+    """Return the result of a scan of the vmemmap itself."""
     kernel = scan.kernel
     classes = scan.classes
     total = scan.total
@@ -211,7 +218,7 @@ def result_of(
             "path": kernel.source.path,
             "debug_info": list(kernel.source.debug_info),
         },
-        "host": {"name": host},
+        "host": {**host},
         "kernel": kernel_json(kernel.identity),
         "encoding": encoding_json(
             kernel, scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
@@ -248,7 +255,7 @@ def result_of(
 
 
 def result_of_view(
-    view: KernelView, taken: Taken, why: str, *, host: str | None = None
+    view: KernelView, taken: Taken, why: str, host: HostJson = UNKNOWN_HOST
 ) -> ScanResult:
     """Return the result where only the kernel's own view can be had, because of `why`.
 
@@ -259,7 +266,7 @@ def result_of_view(
         "version": __version__,
         "taken_at": taken.at.isoformat(timespec="seconds"),
         "source": {"kind": "kpageflags", "path": None, "debug_info": ["btf"]},
-        "host": {"name": host},
+        "host": {**host},
         "kernel": kernel_json(view.kernel.identity),
         "encoding": own_encoding(view.kernel),
         "pages": {

@@ -16,6 +16,7 @@ from hvoinspect.errors import printable
 from hvoinspect.jsonfile import MAX_TEXT, Members, read_members
 from hvoinspect.report.result import (
     SCHEMA,
+    UNKNOWN_HOST,
     CountsJson,
     CoverageJson,
     EncodingJson,
@@ -154,9 +155,12 @@ def _source(members: Members) -> SourceJson:
 
 def _host(members: Members) -> HostJson:
     if not members.known("host"):
-        return {"name": None}
+        return {**UNKNOWN_HOST}
     host = members.object("host")
-    return {"name": _text(host, "name") if host.known("name") else None}
+    return {
+        "name": _text(host, "name") if host.known("name") else None,
+        "boot_id": _text(host, "boot_id") if host.known("boot_id") else None,
+    }
 
 
 def _kernel(members: Members) -> KernelJson:

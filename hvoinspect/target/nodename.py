@@ -1,9 +1,10 @@
-"""The name of the host, out of its kernel's memory."""
+"""Which host it is: its name, out of its kernel's memory, and the running kernel's boot."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from hvoinspect.errors import printable
 from hvoinspect.target.memory import PHYSICAL_BITS, Memory, UnreadableMemoryError
@@ -34,3 +35,15 @@ def read_node_name(info: Mapping[str, str], memory: Memory, image: int) -> str |
         return None
     text = name.decode("utf-8", "backslashreplace")
     return printable(text) if ended and text not in UNNAMED else None
+
+
+def boot_id(proc: Path = Path("/proc")) -> str | None:
+    """Return the UUID that the running kernel made up at boot, None if it cannot be read.
+
+    The same in a container (Documentation/admin-guide/sysctl/kernel.rst, "random").
+    """
+    try:
+        text = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) else None

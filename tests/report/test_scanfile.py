@@ -52,7 +52,7 @@ class TestEarlierRelease:
 
     def test_what_it_did_not_write_is_unknown(self, scan: Scan, tmp_path: Path) -> None:
         result = read(tmp_path, scan)
-        assert result["host"]["name"] is None
+        assert result["host"] == {"name": None, "boot_id": None}
         assert result["pages"]["offline"] is None
         assert result["hugetlb"][0]["partly_optimized"] is None
         assert result["findings"][0]["meaning"] == ""

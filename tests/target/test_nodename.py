@@ -9,7 +9,7 @@ import pytest
 from hvoinspect.api.scan import scan_target
 from hvoinspect.target.choice import Target
 from hvoinspect.target.memory import UnreadableMemoryError
-from hvoinspect.target.nodename import read_node_name
+from hvoinspect.target.nodename import boot_id, read_node_name
 from hvoinspect.target.open import open_core
 from tests.tiny_kernel import IMAGE, TinyKernel
 
@@ -79,8 +79,18 @@ def test_a_scan_of_a_dump_has_its_hosts_name(tmp_path: Path) -> None:
     path = tmp_path / "vmcore"
     path.write_bytes(kernel.core())
     assert open_core(path).node_name() == "db-7"
-    assert scan_target(Target(core=path))["host"] == {"name": "db-7"}
+    assert scan_target(Target(core=path))["host"] == {"name": "db-7", "boot_id": None}
 
 
 def test_a_capture_does_not_tell_it() -> None:
-    assert scan_target(Target(demo="after"))["host"] == {"name": None}
+    assert scan_target(Target(demo="after"))["host"] == {"name": None, "boot_id": None}
+
+
+def test_a_boot(tmp_path: Path) -> None:
+    file = tmp_path / "sys/kernel/random/boot_id"
+    assert boot_id(tmp_path) is None
+    file.parent.mkdir(parents=True)
+    file.write_text("1f0c0e8a-58a1-4f0b-9d4b-0a7a6b6f3c11\n")
+    assert boot_id(tmp_path) == "1f0c0e8a-58a1-4f0b-9d4b-0a7a6b6f3c11"
+    file.write_text("\x1b[2J")
+    assert boot_id(tmp_path) is None
