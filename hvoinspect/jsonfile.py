@@ -140,6 +140,11 @@ def read_members(path: Path, schema: str, remedy: str, max_bytes: int) -> Member
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise HvoinspectError(f"{path} cannot be read: {reason}", remedy) from error
+    return parse_members(path, data, schema, remedy, max_bytes)
+
+
+def parse_members(path: Path, data: bytes, schema: str, remedy: str, max_bytes: int) -> Members:
+    """Read the object in `data`, which is from `path`, as `read_members` does. Raises the same."""
     if len(data) > max_bytes:
         raise HvoinspectError(f"{path} is larger than {max_bytes >> 20} MiB", remedy)
     if data.count(b"[") + data.count(b"{") > MAX_PARTS:

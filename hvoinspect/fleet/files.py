@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -62,3 +63,25 @@ def _below(folder: str, suffix: str) -> Iterator[str]:
             path = os.path.join(place, name)  # noqa: PTH118 - there are tens of thousands
             if name.endswith(suffix) and not name.startswith(".") and os.path.isfile(path):  # noqa: PTH113
                 yield path
+
+
+def named(files: Sequence[Path]) -> dict[Path, str]:
+    """Return a name for each file that no other has, without a slash.
+
+    It is the file's without its suffix, unless several have that: then it is their path below the
+    folder that they have in common, as "host-vmcore".
+    """
+    count = Counter(path.stem for path in files)
+    alike = [path for path in files if count[path.stem] > 1]
+    common = os.path.commonpath([path.absolute().parent for path in alike]) if alike else ""
+    names: dict[Path, str] = {}
+    taken = {stem for stem, times in count.items() if times == 1}
+    for path in files:
+        name = path.stem
+        if count[name] > 1:
+            base = "-".join(path.absolute().relative_to(common).parts)
+            numbers = (f"-{number}" for number in range(2, len(files) + 2))
+            name = next(base + more for more in ("", *numbers) if base + more not in taken)
+            taken.add(name)
+        names[path] = name
+    return names

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 from hvoinspect.errors import printable
-from hvoinspect.jsonfile import MAX_TEXT, Members, read_members
+from hvoinspect.jsonfile import MAX_TEXT, Members, parse_members, read_members
 from hvoinspect.report.result import (
     SCHEMA,
     UNKNOWN_HOST,
@@ -61,7 +61,15 @@ def read_scan(path: Path) -> ScanResult:
     Texts are returned as one printable line each, whatever a kernel or somebody else put into them.
     Numbers are at most MOST. No two pools are of the same size and node.
     """
-    members = read_members(path, SCHEMA, REMEDY, MAX_BYTES)
+    return _scan(read_members(path, SCHEMA, REMEDY, MAX_BYTES))
+
+
+def parse_scan(path: Path, data: bytes) -> ScanResult:
+    """Read the scan in `data`, which is of `path`, as `read_scan` does. Raises the same."""
+    return _scan(parse_members(path, data, SCHEMA, REMEDY, MAX_BYTES))
+
+
+def _scan(members: Members) -> ScanResult:
     pages = _pages(members.object("pages"))
     findings = [_finding(finding) for finding in members.objects("findings")]
     omitted = _counts_by_rule(members, "findings_omitted")

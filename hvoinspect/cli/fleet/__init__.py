@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hvoinspect.cli.fleet.query import query
+from hvoinspect.cli.fleet.scan import scan
 
 EPILOG = """
 SCANS are files that `hvoinspect scan --json` or `scan -o` wrote, patterns, or
@@ -53,3 +54,4 @@ def fleet() -> None:
 
 
 fleet.add_command(query)
+fleet.add_command(scan)
