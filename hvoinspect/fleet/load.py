@@ -1,10 +1,10 @@
 """Reads many scans, several at a time, and writes the rows of their tables down.
 
 Every file is read as any other scan is, so that what reaches the database was checked. DuckDB's own
-reader of JSON takes twice as long for ten thousand small files as this does on one processor, stops
-at the first that is not as it expects, and checks no range; of rows that were checked it makes
-tables fast, and with the types that they are to have. Rows handed over by Python take it ten times
-as long.
+reader of JSON stops at the first file that is not as it expects, checks no range, and takes longer
+for many small files (docs/performance.md). Rows that were checked it reads from files of one object
+a line, with the types that they are to have: NumPy's arrays are faster still, but have no whole
+number that is unknown, and rows as parameters take ten times as long.
 """
 
 from __future__ import annotations
