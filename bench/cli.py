@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table as Shown
 
-from bench import document, dump, live, memdesc, startup, terabyte
+from bench import document, dump, fleet, live, memdesc, startup, terabyte
 from bench.machine import machine, processors, sentence
 from bench.ours import PROJECT
 from bench.tables import Kind, Table
@@ -20,7 +20,7 @@ from lab.errors import EXIT_CANNOT_RUN, LabError
 from lab.kernels import Cache
 
 SCHEMA = "hvoinspect.bench/1"
-PARTS = ("startup", "dump", "memdesc", "terabyte", "live", "guest-900g")
+PARTS = ("startup", "dump", "memdesc", "terabyte", "fleet", "live", "guest-900g")
 USUAL = PARTS[:-1]
 MIN_COLUMNS = 130
 DOCUMENT = PROJECT / "docs" / "performance.md"
@@ -87,9 +87,9 @@ def bench(
 ) -> None:
     """Measure hvoinspect beside its rivals, and beside what cannot be beaten.
 
-    A PART is one of startup, dump, memdesc, terabyte, live and guest-900g; without any, all but
-    the last. Times are of the least of some repeats, each in turn with its rival. Exit status: 0,
-    whether goals are met or not; 3 if something cannot be measured here, or is wrong.
+    A PART is one of startup, dump, memdesc, terabyte, fleet, live and guest-900g; without any, all
+    but the last. Times are of the least of some repeats, each in turn with its rival. Exit status:
+    0, whether goals are met or not; 3 if something cannot be measured here, or is wrong.
     """
     if any(size % 16 for size in sizes):
         raise click.UsageError("a made-up machine has a multiple of 16 GiB")
@@ -100,6 +100,7 @@ def bench(
         "dump": lambda: dump.dump(repeats, jobs, place, _say),
         "memdesc": lambda: memdesc.memdesc(repeats, jobs, place, _say),
         "terabyte": lambda: terabyte.terabyte(repeats, jobs, place, sizes or terabyte.SIZES, _say),
+        "fleet": lambda: fleet.fleet(repeats, jobs, place, _say),
         "live": lambda: live.guests(repeats, 1, _say),
         "guest-900g": lambda: live.large_guest(repeats, 1, _say),
     }

@@ -37,4 +37,6 @@ def printable(text: str) -> str:
 
     Names, versions and paths come from kernels, dumps and files, so they are hostile until shown.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

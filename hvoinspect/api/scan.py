@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 import numpy as np
 
 from hvoinspect.api.clock import Clock
 from hvoinspect.api.progress import Progress, no_progress
-from hvoinspect.errors import HvoinspectError
-from hvoinspect.report.result import ScanResult, result_of, result_of_view
+from hvoinspect.errors import HvoinspectError, printable
+from hvoinspect.report.result import HostJson, ScanResult, result_of, result_of_view
 from hvoinspect.target import kernelview
 from hvoinspect.target.choice import Target
 from hvoinspect.target.denied import NoKcoreError
 from hvoinspect.target.layout import Kernel
+from hvoinspect.target.nodename import boot_id
 from hvoinspect.target.open import open_target
 from hvoinspect.target.sections import PAGE_TABLES
 from hvoinspect.vmemmap.pages import PageClass
@@ -40,7 +42,7 @@ def scan_target(
     except NoKcoreError as no_kcore:
         return _own_view(no_kcore, clock, progress)
     result = scan(kernel, progress, ignored, exhaustive=exhaustive, jobs=jobs)
-    return result_of(result, clock.taken(), _notes(result))
+    return result_of(result, clock.taken(), _notes(result), _host(kernel))
 
 
 def _own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanResult:
@@ -48,7 +50,14 @@ def _own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanR
         view = kernelview.look(progress=progress)
     except HvoinspectError as error:
         raise HvoinspectError(f"{no_kcore.why}, and {error.why}", no_kcore.remedy) from error
-    return result_of_view(view, clock.taken(), f"{no_kcore.why}; {no_kcore.remedy}")
+    why = f"{no_kcore.why}; {no_kcore.remedy}"
+    host: HostJson = {"name": printable(os.uname().nodename), "boot_id": boot_id()}
+    return result_of_view(view, clock.taken(), why, host)
+
+
+def _host(kernel: Kernel) -> HostJson:
+    running = kernel.source.kind == "kcore"
+    return {"name": kernel.node_name(), "boot_id": boot_id() if running else None}
 
 
 def _notes(result: Scan) -> list[str]:

@@ -12,8 +12,10 @@ from click.shell_completion import shell_complete
 
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
+from hvoinspect.cli.diff import diff
 from hvoinspect.cli.doctor import doctor
 from hvoinspect.cli.export import export
+from hvoinspect.cli.fleet import fleet
 from hvoinspect.cli.hotpath import hotpath
 from hvoinspect.cli.memdesc import memdesc
 from hvoinspect.cli.options import VERBOSE
@@ -61,8 +63,10 @@ def hvoinspect(context: click.Context) -> None:
 
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
+hvoinspect.add_command(diff)
 hvoinspect.add_command(doctor)
 hvoinspect.add_command(export)
+hvoinspect.add_command(fleet)
 hvoinspect.add_command(hotpath)
 hvoinspect.add_command(memdesc)
 hvoinspect.add_command(page)

@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 
@@ -109,12 +109,33 @@ def write_output(path: Path, text: str, *, force: bool, mode: int | None = None)
     by one. What can only be written to, a pipe or a terminal, is written to. `mode`: permissions
     that a file gets whatever was there before, and whatever the umask is.
     """
+    _write(path, lambda file: file.write(text.encode()), force=force, mode=mode)
+
+
+def write_copy(path: Path, source: Path, *, force: bool) -> None:
+    """Write what is in the file `source` to `path`, as `write_output` does. Raises what it does."""
+
+    def write(file: BinaryIO) -> None:
+        with source.open("rb") as content:
+            shutil.copyfileobj(content, file)
+
+    _write(path, write, force=force)
+
+
+def _write(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    *,
+    force: bool,
+    mode: int | None = None,
+) -> None:
     goal = destination(path, force=force)
     try:
         if goal.exists() and not goal.is_file():
-            goal.write_text(text, encoding="utf-8")
+            with goal.open("wb") as file:
+                write(file)
         else:
-            _replace(goal, text, force=force, mode=mode)
+            _replace(goal, write, force=force, mode=mode)
     except FileExistsError as error:
         raise _exists(path) from error
     except OSError as error:
@@ -148,14 +169,16 @@ def destination(path: Path, *, force: bool, streams: bool = True) -> Path:
     return goal
 
 
-def _replace(goal: Path, text: str, *, force: bool, mode: int | None) -> None:
-    """Let a new file with `text` appear at `goal`, over an old one only if `force`."""
+def _replace(
+    goal: Path, write: Callable[[BinaryIO], object], *, force: bool, mode: int | None
+) -> None:
+    """Let a new file with what `write` writes appear at `goal`, over an old one only if `force`."""
     temporary = goal.with_name(f".hvoinspect-{secrets.token_hex(8)}")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        with temporary.open("xb") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            file.write(text)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         if not force:

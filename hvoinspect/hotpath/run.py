@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from hvoinspect.hotpath.jsonfile import Members, read_members
+from hvoinspect.jsonfile import Members, read_members
 
 SCHEMA = "hvoinspect.hotpath/1"
 

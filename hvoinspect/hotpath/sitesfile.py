@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hvoinspect.errors import HvoinspectError
-from hvoinspect.hotpath.jsonfile import Members, read_members
+from hvoinspect.jsonfile import Members, read_members
 
 SCHEMA = "hvoinspect.sites/1"
 

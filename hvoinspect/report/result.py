@@ -23,7 +23,7 @@ from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
 from hvoinspect.target.ranges import each_once
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
-from hvoinspect.vmemmap.rules import Finding
+from hvoinspect.vmemmap.rules import Finding, Severity
 from hvoinspect.vmemmap.scan import Scan
 
 SCHEMA = "hvoinspect.scan/1"
@@ -41,6 +41,19 @@ class SourceJson(TypedDict):
     kind: str
     path: str | None
     debug_info: list[str]
+
+
+class HostJson(TypedDict):
+    """Which host it was, and which boot: the running kernel's /proc/sys/kernel/random/boot_id.
+
+    A capture does not tell its host's name.
+    """
+
+    name: str | None
+    boot_id: str | None
+
+
+UNKNOWN_HOST: HostJson = {"name": None, "boot_id": None}
 
 
 class KernelJson(TypedDict):
@@ -116,7 +129,7 @@ class FindingJson(TypedDict):
     """A breach of a rule; `meaning` says in a sentence what follows from it."""
 
     rule: str
-    severity: Literal["error", "warning"]
+    severity: Severity
     pfn: int
     address: str
     expected: str
@@ -162,6 +175,7 @@ class ScanResult(TypedDict):
     version: str
     taken_at: str
     source: SourceJson
+    host: HostJson
     kernel: KernelJson
     encoding: EncodingJson
     pages: PagesJson
@@ -187,7 +201,9 @@ class Taken:
     seconds: float
 
 
-def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult:
+def result_of(
+    scan: Scan, taken: Taken, notes: Sequence[str] = (), host: HostJson = UNKNOWN_HOST
+) -> ScanResult:
     """Return the result of a scan of the vmemmap itself."""
     kernel = scan.kernel
     classes = scan.classes
@@ -202,6 +218,7 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
             "path": kernel.source.path,
             "debug_info": list(kernel.source.debug_info),
         },
+        "host": {**host},
         "kernel": kernel_json(kernel.identity),
         "encoding": encoding_json(
             kernel, scan.encodings[Encoding.POINTER], scan.encodings[Encoding.MASK]
@@ -237,7 +254,9 @@ def result_of(scan: Scan, taken: Taken, notes: Sequence[str] = ()) -> ScanResult
     }
 
 
-def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
+def result_of_view(
+    view: KernelView, taken: Taken, why: str, host: HostJson = UNKNOWN_HOST
+) -> ScanResult:
     """Return the result where only the kernel's own view can be had, because of `why`.
 
     Nothing was read of the vmemmap, so all that page tables or struct pages would show is None.
@@ -247,6 +266,7 @@ def result_of_view(view: KernelView, taken: Taken, why: str) -> ScanResult:
         "version": __version__,
         "taken_at": taken.at.isoformat(timespec="seconds"),
         "source": {"kind": "kpageflags", "path": None, "debug_info": ["btf"]},
+        "host": {**host},
         "kernel": kernel_json(view.kernel.identity),
         "encoding": own_encoding(view.kernel),
         "pages": {

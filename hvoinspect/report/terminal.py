@@ -16,6 +16,7 @@ from hvoinspect.report.result import KernelJson, PictureJson, ScanResult, Source
 from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import bytes_text, count_text, percent_text, verdict
 from hvoinspect.target.layout import VMEMMAP_PAGE
+from hvoinspect.target.memory import FRAME
 
 SHOWN_FINDINGS = 10
 MEANING_COLUMNS = 72
@@ -254,27 +255,41 @@ def _coverage(result: ScanResult) -> Iterator[Sentence]:
         )
 
 
-class Strip:
-    """The vmemmap as one line, from pfn 0 to the last: what maps each part of it."""
+def struct_pages(picture: PictureJson) -> int:
+    """Return how many struct pages a picture shows, holes among them."""
+    return len(picture["cells"]) * picture["struct_pages_per_cell"]
 
-    def __init__(self, picture: PictureJson) -> None:
+
+class Strip:
+    """The vmemmap as one line, from pfn 0 to the last: what maps each part of it.
+
+    `span` is how many struct pages the line stands for, if not those of the picture: two pictures
+    of one span are to one scale. `title` is what the line above says, if not of what it is.
+    """
+
+    def __init__(
+        self, picture: PictureJson, span: int | None = None, title: str = "", *, legend: bool = True
+    ) -> None:
         self.picture = picture
+        self.span = span or struct_pages(picture)
+        self.title = title or f"the vmemmap of 0 to {bytes_text(self.span * FRAME)} of memory"
+        self.legend = legend
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render for the width at hand: neighbouring cells are put together."""
-        cells = self.picture["cells"]
+        cells, per_cell = self.picture["cells"], self.picture["struct_pages_per_cell"]
         width = max(min(options.max_width - 4, 100), 10)
         left, right = "[]" if options.ascii_only else "▕▏"
         line = Text(f" {left}")
         for at in range(width):
-            low = at * len(cells) // width
-            high = max((at + 1) * len(cells) // width, low + 1)
+            low = at * self.span // width // per_cell
+            high = max((at + 1) * self.span // width // per_cell, low + 1)
             line.append_text(_sign(cells[low:high], options))
         line.append(right)
-        end = len(cells) * self.picture["struct_pages_per_cell"] * VMEMMAP_PAGE
-        yield Text(f"the vmemmap of 0 to {bytes_text(end)} of memory", style="dim")
+        yield Text(self.title, style="dim")
         yield line
-        yield from self._legend(options)
+        if self.legend:
+            yield from self._legend(options)
 
     @staticmethod
     def _legend(options: ConsoleOptions) -> Iterator[Text]:

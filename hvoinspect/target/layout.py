@@ -211,6 +211,8 @@ class Kernel:
     """Reads the present sections anew: memory is taken out of a live kernel. None if they stay."""
     descriptors: Callable[[], Descriptors] = Descriptors
     """Learns what only memdesc asks for."""
+    node_name: Callable[[], str | None] = lambda: None
+    """Reads the host's name, which no analysis needs, so that no capture has it."""
     direct_map: int | None = None
     """Where all physical memory is mapped one to one (`page_offset_base`); None if not known."""
 

@@ -27,6 +27,7 @@ from hvoinspect.target.layout import (
     TailFrames,
 )
 from hvoinspect.target.memory import Memory
+from hvoinspect.target.nodename import read_node_name
 from hvoinspect.target.page_layout import learn_page_layout
 from hvoinspect.target.percpu import vm_event
 from hvoinspect.target.sections import learn_sections
@@ -82,6 +83,9 @@ def learn(
             origins=facts.origins,
             sections_now=lambda: learn_sections(prog, facts, memory, paging)[1],
             descriptors=lambda: learn_descriptors(prog, facts),
+            node_name=lambda: read_node_name(
+                info, memory, image_physical(prog, facts) - START_KERNEL_MAP
+            ),
             direct_map=_direct_map(prog),
         )
     except FaultError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from bench import cli, dump, live, memdesc, startup, terabyte
+from bench import cli, dump, fleet, live, memdesc, startup, terabyte
 from bench.cli import PARTS
 from hvoinspect.vmemmap.memdesc import MODELS
 from lab.errors import LabError
@@ -33,6 +33,21 @@ def test_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rows) == 4
     assert all(row["least"] > 0 for row in rows.values())
     assert (rows["nothing"]["imports"], rows["NumPy"]["imports"]) == ("none", "numpy")
+
+
+def test_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "SCANS", 20)
+    (table,) = fleet.fleet(1, 1, tmp_path, quiet)
+    ours, rival = table.as_json()["rows"]
+    assert (ours["scans"], ours["met"], rival["goal"]) == (20, True, None)
+    assert ours["memory"] > 0
+    assert list(tmp_path.iterdir()) == [], "nothing is left"
+
+
+def test_a_fleets_answers_must_be_what_was_made() -> None:
+    said = {"hosts": 10_000, "hvo_off": [{}], "findings": [{"findings": 1}], "refused": []}
+    with pytest.raises(LabError, match="a fleet's answers are"):
+        fleet._check(said, 1000)
 
 
 def test_terabyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

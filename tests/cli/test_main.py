@@ -20,7 +20,10 @@ from hvoinspect.cli.main import BROKEN_PIPE, INTERRUPTED, main
 from hvoinspect.cli.main import hvoinspect as group
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
 
-HEAVY = {"numpy", "drgn", "_drgn", "rich", "scipy", "capstone", "prometheus_client"}
+HEAVY = {
+    *("numpy", "drgn", "_drgn", "rich", "scipy", "capstone", "prometheus_client"),
+    *("duckdb", "distributed", "dask"),
+}
 WORDS = {"COMP_WORDS": "hvoinspect scan --de", "COMP_CWORD": "2"}
 
 
@@ -94,6 +97,7 @@ class TestHelp:
             (["scan", "--help"], {}),
             (["export", "--help"], {}),
             (["hotpath", "compare", "--help"], {}),
+            (["fleet", "--help"], {}),
             ([], {"_HVOINSPECT_COMPLETE": "bash_source"}),
             ([], {"_HVOINSPECT_COMPLETE": "bash_complete", **WORDS}),
         ],
@@ -103,6 +107,7 @@ class TestHelp:
             "a command's",
             "export's",
             "a deep command's",
+            "a group's",
             "completion",
             "words",
         ],

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from hvoinspect.hotpath.jsonfile import MAX_COUNT
 from hvoinspect.hotpath.run import Count, Run, run_json
+from hvoinspect.jsonfile import MAX_COUNT
 
 NUMBERS = st.floats(0, 1e9, allow_nan=False)
 COUNTS = st.integers(0, MAX_COUNT)

@@ -91,6 +91,7 @@ CONTRACT: Mapping[str, Shape] = {
     "elapsed_seconds": float,
 }
 ADDED: Mapping[str, Shape] = {
+    "host": {"name": (str, None), "boot_id": (str, None)},
     "pages": {"offline": COUNT},
     "notes": [str],
     "findings_count": {"error": int, "warning": int},

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from hvoinspect.errors import HvoinspectError
 
@@ -22,6 +22,9 @@ MAX_PARTS = 1 << 18
 
 MAX_TEXT = 4096
 """PATH_MAX; KSYM_NAME_LEN, the longest name of a function, is 512 (include/linux/kallsyms.h)."""
+
+Value = TypeVar("Value")
+Word = TypeVar("Word", bound=str)
 
 
 class Members:
@@ -42,10 +45,31 @@ class Members:
 
     def count(self, name: str) -> int:
         """Return a whole number from 0 to MAX_COUNT."""
+        return self.whole(name, 0, MAX_COUNT)
+
+    def whole(self, name: str, least: int, most: int) -> int:
+        """Return a whole number from `least` to `most`."""
         value = self.values.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
-            self.refuse(name, "is no count")
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.refuse(name, "is no count" if least >= 0 else "is no whole number")
+        if not least <= value <= most:
+            self.refuse(name, "is no count" if least == 0 else "is out of range")
         return value
+
+    def flag(self, name: str) -> bool:
+        """Return true or false."""
+        value = self.values.get(name)
+        if not isinstance(value, bool):
+            self.refuse(name, "is neither true nor false")
+        return value
+
+    def word(self, name: str, words: Collection[Word]) -> Word:
+        """Return the one of `words` that is there."""
+        value = self.values.get(name)
+        found = next((word for word in words if word == value), None)
+        if found is None:
+            self.refuse(name, f"is none of {', '.join(words)}")
+        return found
 
     def number(self, name: str) -> float:
         """Return a finite number that is not negative."""
@@ -88,6 +112,12 @@ class Members:
         """Whether the member is there and not null, which says unknown."""
         return self.values.get(name) is not None
 
+    def unless_null(self, name: str, read: Callable[[str], Value]) -> Value | None:
+        """Return what `read` makes of a member that must be there, None if it is null."""
+        if name not in self.values:
+            self.refuse(name, "is missing")
+        return read(name) if self.known(name) else None
+
     def refuse(self, name: str, why: str) -> NoReturn:
         """Raise HvoinspectError for the member `name`."""
         if name not in self.values:
@@ -110,6 +140,11 @@ def read_members(path: Path, schema: str, remedy: str, max_bytes: int) -> Member
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise HvoinspectError(f"{path} cannot be read: {reason}", remedy) from error
+    return parse_members(path, data, schema, remedy, max_bytes)
+
+
+def parse_members(path: Path, data: bytes, schema: str, remedy: str, max_bytes: int) -> Members:
+    """Read the object in `data`, which is from `path`, as `read_members` does. Raises the same."""
     if len(data) > max_bytes:
         raise HvoinspectError(f"{path} is larger than {max_bytes >> 20} MiB", remedy)
     if data.count(b"[") + data.count(b"{") > MAX_PARTS:

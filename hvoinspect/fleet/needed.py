@@ -1,0 +1,17 @@
+"""What only some installations have."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from hvoinspect.errors import HvoinspectError
+
+
+def needed(*modules: str) -> None:
+    """Raise HvoinspectError, which says how to install them, if one of `modules` is missing."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise HvoinspectError(
+            f"{' and '.join(missing)} cannot be found, which `hvoinspect fleet` is built on",
+            "install what it needs with: pip install 'hvoinspect[fleet]'",
+        )
