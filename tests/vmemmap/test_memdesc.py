@@ -234,6 +234,25 @@ def test_what_hvo_shares_is_resolved_and_agrees(tail: Tail, model: Model) -> Non
     assert result.encodings == {Encoding.MASK if tail == "mask" else Encoding.POINTER}
 
 
+@pytest.mark.parametrize("tail", TAILS)
+@every_model
+def test_what_is_wrong_in_a_shared_frame_is_wrong_wherever_it_is_mapped(
+    tail: Tail, model: Model
+) -> None:
+    """Free blocks, and heads of what is no folio, in the frame behind all tails."""
+    machine = Machine((0,), tail=tail)
+    machine.hugetlb(0)
+    for pfn, order in ((100, 1), (104, 0)):
+        machine.set_word(pfn, COMPOUND, 0)
+        free_block(machine, pfn, order)
+    machine.set_word(110, COMPOUND, 0)
+    machine.set_word(110, 0, PG_HEAD)
+    machine.set_word(110, MAPPING, 0)
+    of_two = -128 if tail == "mask" else machine.address_of(110)
+    machine.set_word(111, COMPOUND, of_two | 1)
+    assert found(machine, model) == +Slow(machine, model).counts()
+
+
 def test_a_page_that_cannot_be_read_leaves_it_and_the_next_unjudged() -> None:
     machine = Machine((0,))
     frame = machine.frame_of(machine.address_of(640))
