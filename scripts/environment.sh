@@ -29,14 +29,14 @@ need_packages() {
 }
 
 # ensure_environment [EXTRA]: brings .venv up to date; EXTRA is an optional dependency set, as "dev", which
-# has the others. Without one it is what is there, or what `hvoinspect fleet` needs.
+# has the others. Without one it is what is there, or what `hvoinspect fleet` and `report` need.
 ensure_environment() {
     local extra=${1:-} want have_extra=""
     [ -x /usr/bin/python3 ] || fail "the system has no /usr/bin/python3" "install it with: sudo apt-get install python3 python3-venv"
     /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "the system's Python is older than 3.11" "use Debian 12, Ubuntu 24.04 or later"
     [ -f "$environment/extra" ] && have_extra=$(cat "$environment/extra")
-    [ -n "$extra" ] || extra=${have_extra:-fleet}
+    [ -n "$extra" ] || extra=${have_extra:-fleet,report}
     want=$(cat "$project/pyproject.toml" <(/usr/bin/python3 --version) <(echo "$project $extra") | sha256sum)
     [ "$(cat "$environment/stamp" 2>/dev/null)" != "$want" ] || return 0
     [ -w "$project" ] || fail "no environment in $environment, and this user may not make one" "run this once as the owner of $project"

@@ -20,6 +20,7 @@ from hvoinspect.cli.hotpath import hotpath
 from hvoinspect.cli.memdesc import memdesc
 from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.page import page
+from hvoinspect.cli.report import report
 from hvoinspect.cli.scan import scan
 from hvoinspect.cli.tell import NAME, as_told, print_lines
 from hvoinspect.errors import ExitStatus, HvoinspectError
@@ -70,6 +71,7 @@ hvoinspect.add_command(fleet)
 hvoinspect.add_command(hotpath)
 hvoinspect.add_command(memdesc)
 hvoinspect.add_command(page)
+hvoinspect.add_command(report)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

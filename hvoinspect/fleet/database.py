@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hvoinspect.errors import ExitStatus, HvoinspectError, printable
+from hvoinspect.extras import needed
 from hvoinspect.fleet.files import Refused
 from hvoinspect.fleet.load import load, write_refused
-from hvoinspect.fleet.needed import needed
 from hvoinspect.fleet.tables import TABLES
 from hvoinspect.fleet.views import VIEWS
 
@@ -112,7 +112,7 @@ def opened(
     variables; only its own folder, which goes with it, is open for what is exported.
     Raises HvoinspectError if DuckDB is not installed, or if there is no room.
     """
-    needed("duckdb")
+    needed("fleet", "duckdb")
     import duckdb  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:

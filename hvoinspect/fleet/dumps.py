@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hvoinspect.errors import HvoinspectError, printable
-from hvoinspect.fleet.needed import needed
+from hvoinspect.extras import needed
 from hvoinspect.fleet.one_dump import Scanned, kill_running, scan_dump
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def cluster(scheduler: str | None, jobs: int | None) -> Iterator[Client]:
     The latter scans `jobs` dumps at a time, or as many as there are processors. Raises
     HvoinspectError if Dask is not installed, or the scheduler cannot be reached.
     """
-    needed("distributed")
+    needed("fleet", "distributed")
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
     _hush()

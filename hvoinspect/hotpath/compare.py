@@ -114,7 +114,7 @@ def compare(before: Sequence[Run], after: Sequence[Run]) -> Comparison:
     Raises HvoinspectError if the runs count different things, a side's are of two kernels, or one
     took no time.
     """
-    _check(before, after)
+    check(before, after)
     unit = _common_unit([*before, *after])
     sides = (_Counts(before), _Counts(after))
     keys = [key for key in sides[0].hits if key in sides[1].hits]
@@ -134,7 +134,8 @@ def compare(before: Sequence[Run], after: Sequence[Run]) -> Comparison:
     )
 
 
-def _check(before: Sequence[Run], after: Sequence[Run]) -> None:
+def check(before: Sequence[Run], after: Sequence[Run]) -> None:
+    """Raise HvoinspectError if runs count different things, or as `compare` does."""
     modes = sorted({run.mode for run in (*before, *after)})
     if len(modes) > 1:
         raise HvoinspectError(

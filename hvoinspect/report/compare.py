@@ -141,7 +141,7 @@ def _line(row: Row, per: Per) -> Line:
         before=rate_text(change.before),
         after=rate_text(change.after),
         ratio=_ratio_text(change.ratio),
-        interval=f"{row.only} only" if row.only else _interval_text(change),
+        interval=f"{row.only} only" if row.only else interval_text(change),
         mark="*" if change.significant else "",
     )
 
@@ -159,7 +159,8 @@ def _ratio_text(ratio: float | None) -> str:
     return f"{ratio:.3f}" if 0.1 <= ratio < 10 or ratio == 0 else f"{ratio:.3g}"
 
 
-def _interval_text(change: Change) -> str:
+def interval_text(change: Change) -> str:
+    """Return the interval of a ratio, as "over 1.2" where it is open; empty if it is not known."""
     if change.low is None:
         return ""
     if change.high is None:

@@ -18,8 +18,8 @@ from hvoinspect.report.words import percent_text
 SHOWN = 20
 LIVE_OVERHEAD = 4
 """Lines of the live view that are not functions, and one that stays free."""
-_WHAT: dict[Mode, str] = {"sites": "hits", "functions": "calls", "sample": "samples"}
-_HOW = {
+WHAT: dict[Mode, str] = {"sites": "hits", "functions": "calls", "sample": "samples"}
+HOW = {
     "sites": "every run of an inlined copy",
     "functions": "calls of the functions that have copies",
     "sample": "samples of the CPUs",
@@ -38,7 +38,7 @@ def live_view(
     """Return the table of a recording that goes on, for so many lines."""
     total = sum(count.hits for count in counts)
     rows = max(height - LIVE_OVERHEAD, 1)
-    head = f"{seconds:.0f} s, {total:,} {_WHAT[mode]}; Ctrl-C ends it"
+    head = f"{seconds:.0f} s, {total:,} {WHAT[mode]}; Ctrl-C ends it"
     return Group(
         Text(head, style="dim"), _table(mode, counts[:rows], seconds, ascii_only=ascii_only)
     )
@@ -90,8 +90,8 @@ def _table(mode: Mode, counts: Sequence[Count], seconds: float, *, ascii_only: b
     table = Table(
         Column("function", overflow="fold", ratio=1),
         *([] if mode == "functions" else [Column("helper", overflow="fold")]),
-        Column(_WHAT[mode], justify="right", no_wrap=True),
-        Column(f"{_WHAT[mode]}/s", justify="right", no_wrap=True),
+        Column(WHAT[mode], justify="right", no_wrap=True),
+        Column(f"{WHAT[mode]}/s", justify="right", no_wrap=True),
         box=None,
         pad_edge=False,
         padding=(0, 2, 0, 0),
@@ -111,9 +111,7 @@ def _table(mode: Mode, counts: Sequence[Count], seconds: float, *, ascii_only: b
 def _title(run: Run) -> str:
     tail = run.encoding.get("tail")
     kind = {"pointer": "head pointers", "mask": "masks"}.get(str(tail), "an unknown encoding")
-    return (
-        f"Linux {run.release}, {kind}: {_HOW[run.mode]}, counted by {run.coverage.get('backend')}"
-    )
+    return f"Linux {run.release}, {kind}: {HOW[run.mode]}, counted by {run.coverage.get('backend')}"
 
 
 def _verdict(run: Run) -> str:
@@ -124,7 +122,7 @@ def _verdict(run: Run) -> str:
         share = percent_text(inside / samples) if samples else "-"
         return f"{inside:,} of {samples:,} samples of busy CPUs, {share}, in {run.seconds:.1f} s."
     rate = f"{total / run.seconds:,.0f} a second" if run.seconds > 0 else "-"
-    return f"{total:,} {_WHAT[run.mode]} in {run.seconds:.1f} s, {rate}{_per_unit(run, total)}."
+    return f"{total:,} {WHAT[run.mode]} in {run.seconds:.1f} s, {rate}{_per_unit(run, total)}."
 
 
 def _per_unit(run: Run, total: int) -> str:

@@ -22,7 +22,7 @@ from tests.cli.conftest import PROJECT, Call, Run, command, environment
 
 HEAVY = {
     *("numpy", "drgn", "_drgn", "rich", "scipy", "capstone", "prometheus_client"),
-    *("duckdb", "distributed", "dask"),
+    *("duckdb", "distributed", "dask", "bokeh", "jinja2"),
 }
 WORDS = {"COMP_WORDS": "hvoinspect scan --de", "COMP_CWORD": "2"}
 

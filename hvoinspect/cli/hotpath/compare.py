@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +9,6 @@ import click
 
 from hvoinspect.cli.options import output_options
 from hvoinspect.cli.output import check_output, emit
-from hvoinspect.errors import ExitStatus, HvoinspectError
 
 if TYPE_CHECKING:
     from hvoinspect.hotpath.run import Run
@@ -74,12 +72,16 @@ def compare(
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other: give one of them")
     check_output(output, force=force)
-    files = (_files("before", before, *more_before), _files("after", after, *more_after))
 
     from hvoinspect.hotpath.compare import compare as compare_runs  # noqa: PLC0415
+    from hvoinspect.hotpath.runfiles import run_files  # noqa: PLC0415
     from hvoinspect.report.compare import to_json  # noqa: PLC0415
     from hvoinspect.report.compare_page import show, to_markdown  # noqa: PLC0415
 
+    files = (
+        run_files("before", [before, *more_before]),
+        run_files("after", [after, *more_after]),
+    )
     comparison = compare_runs(*(_runs(paths) for paths in files))
     if per == "unit" and comparison.unit is None:
         raise click.UsageError("not all runs know how many units of work they did, of one kind")
@@ -92,39 +94,6 @@ def compare(
         as_json=as_json or as_markdown,
         quiet=quiet,
     )
-
-
-def _files(side: str, *paths: Path) -> list[Path]:
-    """Return the files of a side, folders replaced by what is in them. Raises HvoinspectError."""
-    files = [file for path in paths for file in _inside(path)]
-    seen: set[str] = set()
-    for file in files:
-        real = os.path.realpath(file)
-        if real in seen:
-            # The same figures twice would pass for two runs that agree.
-            raise HvoinspectError(
-                f"{file} is given twice for the side {side}",
-                "give each run once",
-                ExitStatus.USAGE,
-            )
-        seen.add(real)
-    return files
-
-
-def _inside(path: Path) -> list[Path]:
-    """Return the files in the folder `path`, or `path` itself if it is none."""
-    try:
-        if not path.is_dir():
-            return [path]
-    except OSError:  # whoever reads it will say why
-        return [path]
-    files = sorted(path.glob("*.json"))
-    if not files:
-        raise HvoinspectError(
-            f"no run is in the folder {path}",
-            "give a folder with files *.json that `hvoinspect hotpath record -o` wrote",
-        )
-    return files
 
 
 def _runs(files: list[Path]) -> list[Run]:
