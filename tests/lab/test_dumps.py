@@ -128,9 +128,9 @@ def guest_config(request: pytest.FixtureRequest) -> Config:
 with_hvo_on = pytest.mark.parametrize("guest_config", ON, indirect=True, ids=str)
 
 
-def scan_of(dump: Path, status: int = 0) -> dict[str, Any]:
+def scan_of(dump: Path, *options: str, status: int = 0) -> dict[str, Any]:
     """The scan's JSON, and that it ends as it should: never with a traceback."""
-    command = [sys.executable, "-m", "hvoinspect", "scan", "--json", "-c", str(dump)]
+    command = [sys.executable, "-m", "hvoinspect", "scan", "--json", "-c", str(dump), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
     assert (done.returncode, done.stderr) == (status, "")
     result: dict[str, Any] = json.loads(done.stdout)
@@ -249,8 +249,12 @@ def is_part_of(dump: Path, whole: Path) -> None:
     assert not unseen.all()
     assert np.array_equal(part.kind[~unseen], all_.kind[~unseen])
     assert np.array_equal(part.head[~unseen], all_.head[~unseen])
-    found = scan_of(dump, status=4)
+    found = scan_of(dump, "--exhaustive", status=4)
     assert found["pages"]["unreadable"] == unseen.sum()
+    # What a head or a free block covers is inferred from it, and only that is seen more of.
+    quick = scan_of(dump, status=4)
+    more = int(unseen.sum()) - quick["pages"]["unreadable"]
+    assert 0 <= more <= quick["coverage"]["struct_pages_inferred"]
     assert found["pages"]["total"] == (all_.kind != PageClass.HOLE).sum()
     assert 0 < found["coverage"]["fraction"] < 1
     assert "does not hold" in found["notes"][0]
