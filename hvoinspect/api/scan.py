@@ -40,12 +40,33 @@ def scan_target(
     try:
         kernel = open_target(target)
     except NoKcoreError as no_kcore:
-        return _own_view(no_kcore, clock, progress)
+        return own_view(no_kcore, clock, progress)
+    return scan_kernel(kernel, progress, ignored, exhaustive=exhaustive, jobs=jobs, clock=clock)
+
+
+def scan_kernel(
+    kernel: Kernel,
+    progress: Progress = no_progress,
+    ignored: Collection[str] = (),
+    *,
+    exhaustive: bool = False,
+    jobs: int | None = None,
+    clock: Clock | None = None,
+) -> ScanResult:
+    """Scan a kernel that is open, for many scans of one kernel; the rest as in `scan_target`.
+
+    `clock` has run since the scan was asked for, if that is longer ago.
+    """
+    clock = clock or Clock()
     result = scan(kernel, progress, ignored, exhaustive=exhaustive, jobs=jobs)
     return result_of(result, clock.taken(), _notes(result), _host(kernel))
 
 
-def _own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanResult:
+def own_view(no_kcore: NoKcoreError, clock: Clock, progress: Progress) -> ScanResult:
+    """Return the running kernel's own view, because of `no_kcore`.
+
+    Raises HvoinspectError if that cannot be had either.
+    """
     try:
         view = kernelview.look(progress=progress)
     except HvoinspectError as error:

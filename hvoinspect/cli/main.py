@@ -23,6 +23,7 @@ from hvoinspect.cli.page import page
 from hvoinspect.cli.report import report
 from hvoinspect.cli.scan import scan
 from hvoinspect.cli.tell import NAME, as_told, print_lines
+from hvoinspect.cli.watch import watch
 from hvoinspect.errors import ExitStatus, HvoinspectError
 
 COMPLETE = "_HVOINSPECT_COMPLETE"
@@ -72,6 +73,7 @@ hvoinspect.add_command(hotpath)
 hvoinspect.add_command(memdesc)
 hvoinspect.add_command(page)
 hvoinspect.add_command(report)
+hvoinspect.add_command(watch)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -209,6 +209,8 @@ class Kernel:
     """Reads the kernel's own counts anew."""
     sections_now: Callable[[], Sections] | None = None
     """Reads the present sections anew: memory is taken out of a live kernel. None if they stay."""
+    hvo_now: Callable[[], Hvo] | None = None
+    """Reads anew what a live kernel says of HVO, which root may switch. None if it stays."""
     descriptors: Callable[[], Descriptors] = Descriptors
     """Learns what only memdesc asks for."""
     node_name: Callable[[], str | None] = lambda: None

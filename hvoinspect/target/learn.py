@@ -82,6 +82,7 @@ def learn(
             counters=lambda: _counters(prog, kernel.hstates),
             origins=facts.origins,
             sections_now=lambda: learn_sections(prog, facts, memory, paging)[1],
+            hvo_now=lambda: _hvo(prog, facts),
             descriptors=lambda: learn_descriptors(prog, facts),
             node_name=lambda: read_node_name(
                 info, memory, image_physical(prog, facts) - START_KERNEL_MAP
