@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hvoinspect.cli.watch.pace import Pace
+from hvoinspect.cli.watch.waiting import keys_in
 from tests.cli.conftest import PROJECT, Call, Run, command, environment
 from tests.tmux import Terminal, needs_tmux
 
@@ -168,6 +169,22 @@ class TestLines:
         status, out, err = call("watch", "-c", core, "-s", tmp_path / "vmlinux")
         assert (status, out) == (2, "")
         assert "there is no file" in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        (b"q", "q"),
+        (b"\x1b[A", ""),  # an arrow
+        (b"\x1b[Axp", "xp"),
+        (b"p\x1bOHq\x1b[15~?", "pq?"),
+        (b"\x1bp ", " "),  # Alt
+        (b"\x1b", ""),
+        (b"\xff?", "\ufffd?"),
+    ],
+)
+def test_keys_that_come_with_others_are_told_from_them(typed: bytes, keys: str) -> None:
+    assert keys_in(typed) == keys
 
 
 class TestPace:

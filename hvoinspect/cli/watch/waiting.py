@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import termios
@@ -13,6 +14,8 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end it, as `q` does."""
+
+_SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])?", re.DOTALL)
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -49,8 +52,7 @@ class Waiting:
             typed = os.read(self._keyboard, 1024)
         if not typed:  # the terminal is gone
             self.ended = True
-        # Arrows and the like begin with an escape, and are no keys of this.
-        return "" if typed.startswith(b"\x1b") else typed.decode("ascii", "replace")
+        return keys_in(typed)
 
     @contextlib.contextmanager
     def hearing(self) -> Iterator[None]:
@@ -82,6 +84,15 @@ class Waiting:
 
     def _nothing(self, _number: int, _frame: FrameType | None) -> None:
         """Only wake: the window has another size."""
+
+
+def keys_in(typed: bytes) -> str:
+    """Return the keys that were typed, without arrows and the like, which are none of this.
+
+    Those are sequences that begin with an escape (ECMA-48, "Control sequences"). On a busy machine
+    other keys come with them.
+    """
+    return _SEQUENCE.sub(b"", typed).decode("ascii", "replace")
 
 
 @contextlib.contextmanager
