@@ -12,6 +12,7 @@ from click.shell_completion import shell_complete
 
 from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
+from hvoinspect.cli.completion import completion
 from hvoinspect.cli.diff import diff
 from hvoinspect.cli.doctor import doctor
 from hvoinspect.cli.export import export
@@ -65,6 +66,7 @@ def hvoinspect(context: click.Context) -> None:
 
 hvoinspect.add_command(scan)
 hvoinspect.add_command(capture)
+hvoinspect.add_command(completion)
 hvoinspect.add_command(diff)
 hvoinspect.add_command(doctor)
 hvoinspect.add_command(export)
