@@ -10,7 +10,6 @@ from typing import NoReturn
 import click
 from click.shell_completion import shell_complete
 
-from hvoinspect import __version__
 from hvoinspect.cli.capture import capture
 from hvoinspect.cli.completion import completion
 from hvoinspect.cli.diff import diff
@@ -26,6 +25,7 @@ from hvoinspect.cli.scan import scan
 from hvoinspect.cli.tell import NAME, as_told, print_lines
 from hvoinspect.cli.watch import watch
 from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.version import __version__
 
 COMPLETE = "_HVOINSPECT_COMPLETE"
 """The variable with which click's completion scripts for shells ask for words."""

@@ -8,8 +8,8 @@ import traceback
 
 import click
 
-from hvoinspect import __version__
 from hvoinspect.errors import HvoinspectError, printable
+from hvoinspect.version import __version__
 
 NAME = "hvoinspect"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, TypedDict
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.fleet.database import Database
+from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.fleet/1"
 

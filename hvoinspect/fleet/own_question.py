@@ -12,11 +12,11 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from hvoinspect import __version__
 from hvoinspect.errors import printable
 from hvoinspect.fleet.database import Answer
 from hvoinspect.report.sentence import Sentence, safe
 from hvoinspect.report.terminal import fitting, trimmed
+from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.fleet-sql/1"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from hvoinspect import __version__
 from hvoinspect.fleet.tables import TABLES
 from hvoinspect.fleet.views import VIEWS
 from hvoinspect.report.sentence import Sentence
+from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.fleet-schema/1"
 

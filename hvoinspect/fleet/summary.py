@@ -9,11 +9,11 @@ from typing import TypedDict
 
 from rich.console import Console
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.fleet.one_dump import Scanned
 from hvoinspect.report.result import ScanResult
 from hvoinspect.report.sentence import Sentence
+from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.fleet-scan/1"
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hvoinspect import __version__
 from hvoinspect.hotpath.compare import (
     FALSE_FINDS,
     Change,
@@ -18,6 +17,7 @@ from hvoinspect.hotpath.compare import (
     by_change,
 )
 from hvoinspect.hotpath.ratio import LEVEL
+from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.hotpath-compare/1"
 

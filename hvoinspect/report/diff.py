@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict, cast
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.report.diff_findings import FindingsDiff, compare_findings, is_checked
 from hvoinspect.report.result import (
@@ -22,6 +21,7 @@ from hvoinspect.report.result import (
     SourceJson,
 )
 from hvoinspect.report.words import percent_text
+from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.diff/1"
 

@@ -9,10 +9,10 @@ from typing import TypedDict
 from rich.console import Console
 from rich.text import Text
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
 from hvoinspect.report.sentence import Sentence
 from hvoinspect.target.host import MEMORY, Check, Host, Reach, reach
+from hvoinspect.version import __version__
 
 CheckJson = TypedDict(
     "CheckJson",

@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hvoinspect import __version__
 from hvoinspect.errors import printable
 from hvoinspect.report import charts, html_hotpath, html_scans
 from hvoinspect.report.charts import Chart
@@ -27,6 +26,7 @@ from hvoinspect.report.html_scans import GivenScan
 from hvoinspect.report.terminal import SIGNS
 from hvoinspect.report.words import bytes_text, count_text, percent_text
 from hvoinspect.target.layout import VMEMMAP_PAGE
+from hvoinspect.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment

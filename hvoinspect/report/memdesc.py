@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Literal, TypedDict
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
 from hvoinspect.report.result import (
     EncodingJson,
@@ -19,6 +18,7 @@ from hvoinspect.report.result import (
 from hvoinspect.report.words import bytes_text
 from hvoinspect.target.directory import MAPPED, NOT_KNOWN
 from hvoinspect.target.layout import VMEMMAP_PAGE, Kernel
+from hvoinspect.version import __version__
 from hvoinspect.vmemmap.descriptor_frames import UNPLACED
 from hvoinspect.vmemmap.descriptors import OFFLINE
 from hvoinspect.vmemmap.memdesc import FALSE_TAILS, MISSED_TAILS, Verdict

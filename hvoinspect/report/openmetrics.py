@@ -20,10 +20,10 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from hvoinspect import __version__
 from hvoinspect.errors import printable
 from hvoinspect.report.result import PoolJson, ScanResult
 from hvoinspect.target.layout import VMEMMAP_PAGE
+from hvoinspect.version import __version__
 from hvoinspect.vmemmap.checks import RULES
 
 PREFIX = "hvoinspect_"

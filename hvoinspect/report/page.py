@@ -9,12 +9,12 @@ from typing import TypedDict
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, printable
 from hvoinspect.report.result import KernelJson, SourceJson
 from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import bytes_text
 from hvoinspect.target.layout import VMEMMAP_PAGE
+from hvoinspect.version import __version__
 from hvoinspect.vmemmap.explain import Backing, Explanation, Hugepage
 from hvoinspect.vmemmap.pages import PageClass
 

@@ -16,11 +16,11 @@ from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus
 from hvoinspect.target.kernelview import KernelView, OwnWord
 from hvoinspect.target.layout import VMEMMAP_PAGE, Identity, Kernel, StructPage
 from hvoinspect.target.ranges import each_once
+from hvoinspect.version import __version__
 from hvoinspect.vmemmap.pages import Encoding, PageClass
 from hvoinspect.vmemmap.pagetable import BLOCK
 from hvoinspect.vmemmap.rules import Finding, Severity

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
-from hvoinspect import __version__
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.report.sentence import Sentence
+from hvoinspect.version import __version__
 from hvoinspect.vmemmap.checks import RULES
 from hvoinspect.vmemmap.rules import Rule
 

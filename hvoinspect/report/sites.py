@@ -9,7 +9,6 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from hvoinspect import __version__
 from hvoinspect.hotpath.sitesfile import Sites
 from hvoinspect.hotpath.totals import (
     Pair,
@@ -20,6 +19,7 @@ from hvoinspect.hotpath.totals import (
     totals_by_helper,
 )
 from hvoinspect.report.sentence import Sentence, safe
+from hvoinspect.version import __version__
 
 COMPARE_SCHEMA = "hvoinspect.sites-compare/1"
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvoinspect import __version__
 from hvoinspect.report.openmetrics import (
     FAMILIES,
     LAST_SUCCESS,
@@ -23,6 +22,7 @@ from hvoinspect.report.openmetrics import (
     render,
 )
 from hvoinspect.report.result import ScanResult
+from hvoinspect.version import __version__
 from hvoinspect.vmemmap.checks import RULES
 from tests.report.exported import Key, key, samples
 from tests.report.situations import SITUATIONS, TAKEN, situation
