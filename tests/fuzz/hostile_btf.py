@@ -250,6 +250,7 @@ FUZZER = Fuzzer(
     generate,
     check,
     cases=400,
+    seconds=4.0,  # the largest take 1.5 where another process shares the core
     known={
         "a member's name outside of the strings": nameless,
         "2^60 members by doubling": lambda: doubling(60),
