@@ -28,16 +28,16 @@ need_packages() {
     fi
 }
 
-# ensure_environment [EXTRA]: brings .venv up to date; EXTRA is an optional dependency set, as "dev", which
-# has the others. Without one it is what is there, or what `hvoinspect fleet` and `report` need.
+# ensure_environment [EXTRA]: brings .venv up to date; EXTRA is an optional dependency set. What was asked
+# for once stays; "dev" has all the others.
 ensure_environment() {
-    local extra=${1:-} want have_extra=""
+    local extras want
     [ -x /usr/bin/python3 ] || fail "the system has no /usr/bin/python3" "install it with: sudo apt-get install python3 python3-venv"
     /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "the system's Python is older than 3.11" "use Debian 12, Ubuntu 24.04 or later"
-    [ -f "$environment/extra" ] && have_extra=$(cat "$environment/extra")
-    [ -n "$extra" ] || extra=${have_extra:-fleet,report}
-    want=$(cat "$project/pyproject.toml" <(/usr/bin/python3 --version) <(echo "$project $extra") | sha256sum)
+    extras=$({ cat "$environment/extras" 2>/dev/null; printf '%s\n' "${1:-}"; } | grep . | sort -u | paste -sd,)
+    case ,$extras, in *,dev,*) extras=dev ;; esac
+    want=$(cat "$project/pyproject.toml" <(/usr/bin/python3 --version) <(echo "$project $extras") | sha256sum)
     [ "$(cat "$environment/stamp" 2>/dev/null)" != "$want" ] || return 0
     [ -w "$project" ] || fail "no environment in $environment, and this user may not make one" "run this once as the owner of $project"
     (
@@ -47,10 +47,10 @@ ensure_environment() {
         printf '%s: setting up a private environment in .venv (once)\n' "$(basename "$0")" >&2
         # Not --clear: what runs from it at this moment goes on.
         if ! { /usr/bin/python3 -m venv --upgrade --system-site-packages "$environment" &&
-            "$environment/bin/pip" install --quiet --disable-pip-version-check --editable "$project[$extra]"; } >&2; then
+            "$environment/bin/pip" install --quiet --disable-pip-version-check --editable "$project${extras:+[$extras]}"; } >&2; then
             fail "the environment could not be set up" "see the lines above; pip must reach a package index"
         fi
-        printf '%s\n' "$extra" >"$environment/extra"
+        printf '%s\n' "$extras" | tr , '\n' >"$environment/extras"
         printf '%s\n' "$want" >"$environment/stamp"
     ) 9>"$project/.venv.lock" || exit $?
 }

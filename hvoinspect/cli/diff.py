@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import output_options
+from hvoinspect.cli.options import output_options, width_option
 from hvoinspect.cli.output import check_output, emit
 
 EPILOG = """
@@ -33,9 +33,7 @@ _path = click.Path(path_type=Path)
 @click.argument("before", type=_path)
 @click.argument("after", type=_path)
 @click.option("--strict", is_flag=True, help="Let new warnings count as worse.")
-@click.option(
-    "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
-)
+@width_option
 @output_options
 @click.pass_context
 def diff(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import output_options
+from hvoinspect.cli.options import output_options, width_option
 from hvoinspect.cli.output import check_output, emit
 
 EPILOG = """
@@ -24,9 +24,7 @@ takes does not count.
 
 @click.command(epilog=EPILOG)
 @output_options
-@click.option(
-    "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
-)
+@width_option
 @click.pass_context
 def doctor(
     context: click.Context,

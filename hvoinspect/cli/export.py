@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hvoinspect.cli.options import VERBOSE, target_options, verbose_option
+from hvoinspect.cli.options import VERBOSE, scan_options, target_options, verbose_option
 from hvoinspect.cli.output import destination, print_text, write_output
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.cli.tell import as_told, print_lines
@@ -107,18 +107,7 @@ def _textfile(
     help="What to print: Prometheus's text format 0.0.4 (the default) or OpenMetrics 1.0.0. "
     "With --listen whoever scrapes chooses.",
 )
-@click.option(
-    "--ignore",
-    multiple=True,
-    metavar="RULE",
-    help="Leave out a rule, by its name in scan --rules; may be given more than once.",
-)
-@click.option(
-    "--exhaustive", is_flag=True, help="Read every struct page, and infer none, as scan does."
-)
-@click.option(
-    "--jobs", type=click.IntRange(1, 256), metavar="N", help="Read in N processes, as scan does."
-)
+@scan_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the metrics.")
 @verbose_option
 @click.pass_context

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import output_options, target_options
+from hvoinspect.cli.options import jobs_option, output_options, target_options, width_option
 from hvoinspect.cli.output import check_output, emit
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.target.choice import Target
@@ -40,15 +40,8 @@ Exit status: 0 looked, whatever the answer, 2 usage, 3 cannot inspect,
     show_default=True,
     help="What memory holds that is no folio: see below.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    help="Read in N processes; by default one, or on large machines as many as there are CPUs.",
-)
-@click.option(
-    "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
-)
+@jobs_option
+@width_option
 @click.pass_context
 def memdesc(
     context: click.Context,

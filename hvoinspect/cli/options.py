@@ -114,3 +114,35 @@ def output_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Read in N processes; by default one, or on large machines as many as there are CPUs.",
+)
+width_option = click.option(
+    "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
+)
+
+
+def scan_options(command: Command) -> Command:
+    """Add the options that say how a kernel is scanned: `ignore`, `exhaustive` and `jobs`."""
+    for option in (
+        jobs_option,
+        click.option(
+            "--exhaustive",
+            is_flag=True,
+            help="Read every struct page; otherwise the rest of large compound pages and of free "
+            "blocks is inferred from their first.",
+        ),
+        click.option(
+            "--ignore",
+            multiple=True,
+            metavar="RULE",
+            help="Leave out a rule, by its name in scan --rules; may be given more than once.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from hvoinspect.cli.options import VERBOSE, output_options, target_options
+from hvoinspect.cli.options import (
+    VERBOSE,
+    output_options,
+    scan_options,
+    target_options,
+    width_option,
+)
 from hvoinspect.cli.output import check_output, emit
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.target.choice import Target
@@ -33,28 +39,9 @@ Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
     is_flag=True,
     help="List what is checked, with -v the whole of it; look at no kernel.",
 )
-@click.option(
-    "--ignore",
-    multiple=True,
-    metavar="RULE",
-    help="Leave out a rule, by its name in --rules; may be given more than once.",
-)
-@click.option(
-    "--exhaustive",
-    is_flag=True,
-    help="Read every struct page; otherwise the rest of large compound pages and of free blocks "
-    "is inferred from their first.",
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    help="Read in N processes; by default one, or on large machines as many as there are CPUs.",
-)
+@scan_options
 @click.option("--strict", is_flag=True, help="Let warnings count as findings.")
-@click.option(
-    "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
-)
+@width_option
 @click.pass_context
 def scan(
     context: click.Context,

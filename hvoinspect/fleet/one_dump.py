@@ -6,7 +6,6 @@ began it, and after SECONDS by itself.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ import time
 from typing import NamedTuple
 
 from hvoinspect.errors import ExitStatus, printable
+from hvoinspect.parent import end_with_parent
 
 GRACE = 60.0
 """Seconds beyond its own that a process gets to end, on a busy machine."""
@@ -25,9 +25,6 @@ SCANNED = (ExitStatus.OK, ExitStatus.FINDINGS, ExitStatus.PARTIAL)
 
 
 _running: set[subprocess.Popen[bytes]] = set()
-
-_PR_SET_PDEATHSIG = 1
-"""include/uapi/linux/prctl.h."""
 
 
 class Scanned(NamedTuple):
@@ -107,7 +104,7 @@ def _main(seconds: str, path: str) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # Both stay set in what this process becomes: alarm(2), and PR_SET_PDEATHSIG(2const).
     signal.alarm(int(seconds))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     scan = ["-m", "hvoinspect", "scan", "--json", "--jobs", "1", "-c", path]
     os.execv(sys.executable, [sys.executable, *scan])  # noqa: S606 - the project's own command

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import Console, Group
 from rich.table import Column, Table
 from rich.text import Text
 
 from hvoinspect.errors import printable
 from hvoinspect.fleet.database import Answer
+from hvoinspect.report.fitted import Part, print_fitted
 from hvoinspect.report.sentence import Sentence, safe
-from hvoinspect.report.terminal import fitting, trimmed
 from hvoinspect.version import __version__
 
 SCHEMA = "hvoinspect.fleet-sql/1"
@@ -50,25 +49,16 @@ def _plain(value: Any) -> Any:
 
 def show(answer: Answer, console: Console) -> None:
     """Print the rows on `console`: as a table if it fits, otherwise a column a line."""
-    console.print(_Page(answer), highlight=False)
+    print_fitted(console, lambda options: _parts(answer, ascii_only=options.ascii_only))
 
 
-class _Page:
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand. No line ends in spaces."""
-        texts = [[_text(value) for value in row] for row in self.answer.rows]
-        forms: list[RenderableType] = [
-            _table(self.answer, texts, ascii_only=options.ascii_only),
-            Group(*_records(self.answer.columns, texts)),
-        ]
-        for line in console.render_lines(fitting(forms, console, options), options, pad=False):
-            yield from trimmed(line)
-            yield Segment.line()
-        count = len(texts)
-        yield from console.render(Sentence(f"{count:,} row{'s' * (count != 1)}", "dim"), options)
+def _parts(answer: Answer, *, ascii_only: bool) -> Iterator[Part]:
+    texts = [[_text(value) for value in row] for row in answer.rows]
+    yield [
+        _table(answer, texts, ascii_only=ascii_only),
+        Group(*_records(answer.columns, texts)),
+    ]
+    yield [Sentence(f"{len(texts):,} row{'s' * (len(texts) != 1)}", "dim")]
 
 
 def _text(value: Any) -> str:

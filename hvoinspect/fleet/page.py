@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
 from hvoinspect.fleet.answers import Fleet
+from hvoinspect.report.fitted import print_fitted
 from hvoinspect.report.sentence import Sentence, safe
-from hvoinspect.report.terminal import fitting, trimmed
 from hvoinspect.report.words import bytes_text, count_text, percent_text
 
 SHOWN = 5
@@ -40,22 +39,7 @@ def _name(value: object) -> str:
 
 def show(fleet: Fleet, console: Console) -> None:
     """Print `fleet` on `console`."""
-    console.print(_Page(fleet), highlight=False)
-
-
-class _Page:
-    """All that is shown of a fleet. No line ends in spaces."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand."""
-        for part in _parts(self.fleet, ascii_only=options.ascii_only):
-            form = fitting(part, console, options)
-            for line in console.render_lines(form, options, pad=False):
-                yield from trimmed(line)
-                yield Segment.line()
+    print_fitted(console, lambda options: _parts(fleet, ascii_only=options.ascii_only))
 
 
 Parts = Iterator[Sequence[RenderableType]]

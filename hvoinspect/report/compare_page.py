@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -13,8 +12,8 @@ from hvoinspect.errors import printable
 from hvoinspect.hotpath.compare import Comparison, Per
 from hvoinspect.hotpath.ratio import LEVEL
 from hvoinspect.report.compare import Lines, heading, legend, lines, more_text, verdict
+from hvoinspect.report.fitted import print_fitted
 from hvoinspect.report.sentence import Sentence, safe
-from hvoinspect.report.terminal import trimmed
 
 TABLE_WIDTH = 72
 """Columns from which on the table leaves its names room."""
@@ -22,23 +21,8 @@ TABLE_WIDTH = 72
 
 def show(comparison: Comparison, console: Console, per: Per, *, every: bool) -> None:
     """Print `comparison`, its rates by `per`; all functions if `every`."""
-    console.print(_Page(comparison, per, every=every), highlight=False)
-
-
-class _Page:
-    """All that is shown of a comparison. No line ends in spaces."""
-
-    def __init__(self, comparison: Comparison, per: Per, *, every: bool) -> None:
-        self.comparison = comparison
-        self.per = per
-        self.lines = lines(comparison, per, every=every)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand."""
-        for part in _parts(self.comparison, self.lines, options, self.per):
-            for line in console.render_lines(part, options, pad=False):
-                yield from trimmed(line)
-                yield Segment.line()
+    shown = lines(comparison, per, every=every)
+    print_fitted(console, lambda options: ([p] for p in _parts(comparison, shown, options, per)))
 
 
 def _parts(

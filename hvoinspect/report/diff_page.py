@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import Console, Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
 from hvoinspect.report.diff import Change, Diff, PoolDiff, Side
 from hvoinspect.report.diff_findings import RuleDiff
+from hvoinspect.report.fitted import print_fitted
 from hvoinspect.report.result import FindingJson
 from hvoinspect.report.sentence import Sentence
-from hvoinspect.report.terminal import Strip, fitting, struct_pages, trimmed
+from hvoinspect.report.terminal import Strip, struct_pages
 from hvoinspect.report.words import bytes_text, count_text
 from hvoinspect.target.layout import VMEMMAP_PAGE
 
@@ -42,22 +42,7 @@ POOL = {"total": "total", "free": "free", "optimized": "optimized", "vmemmap_pag
 
 def show(found: Diff, console: Console) -> None:
     """Print `found` on `console`."""
-    console.print(_Page(found), highlight=False)
-
-
-class _Page:
-    """All that is shown of a comparison. No line ends in spaces."""
-
-    def __init__(self, found: Diff) -> None:
-        self.found = found
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand."""
-        for part in _parts(self.found):
-            form = fitting(part, console, options)
-            for line in console.render_lines(form, options, pad=False):
-                yield from trimmed(line)
-                yield Segment.line()
+    print_fitted(console, lambda _: _parts(found))
 
 
 def _parts(found: Diff) -> Iterator[Sequence[RenderableType]]:

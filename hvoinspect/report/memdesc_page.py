@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.segment import Segment
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Column, Table
 from rich.text import Text
 
+from hvoinspect.report.fitted import print_fitted
 from hvoinspect.report.memdesc import GuardJson, MemdescResult, RunJson
 from hvoinspect.report.sentence import Sentence
-from hvoinspect.report.terminal import fitting, title_of, trimmed
+from hvoinspect.report.terminal import title_of
 from hvoinspect.report.words import bytes_text, percent_text
 from hvoinspect.target.layout import VMEMMAP_PAGE
 
@@ -21,19 +21,7 @@ TABLES = {"pte_tables": "PTE", "pmd_tables": "PMD", "pud_tables": "PUD", "p4d_ta
 
 def show(result: MemdescResult, console: Console) -> None:
     """Print `result` on `console`."""
-    console.print(_Page(result), highlight=False)
-
-
-class _Page:
-    def __init__(self, result: MemdescResult) -> None:
-        self.result = result
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand. No line ends in spaces."""
-        for part in _parts(self.result):
-            for line in console.render_lines(fitting(part, console, options), options, pad=False):
-                yield from trimmed(line)
-                yield Segment.line()
+    print_fitted(console, lambda _: _parts(result))
 
 
 def _parts(result: MemdescResult) -> Iterator[Sequence[RenderableType]]:
@@ -127,18 +115,10 @@ def _runs(result: MemdescResult) -> Iterator[Sequence[RenderableType]]:
         )
         for run in runs[:SHOWN_RUNS]
     ]
-    yield [table, _Lines(lines)]
+    yield [table, Group(*lines)]
     more = len(runs) - SHOWN_RUNS + result["runs_omitted"]
     if more > 0:
         yield [Sentence(f"... and {more:,} more runs: --json lists {len(runs):,} of all.")]
-
-
-class _Lines:
-    def __init__(self, lines: Sequence[RenderableType]) -> None:
-        self.lines = lines
-
-    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
-        yield from self.lines
 
 
 def _node_text(run: RunJson) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from hvoinspect.report.fitted import print_fitted
 from hvoinspect.report.result import KernelJson, PictureJson, ScanResult, SourceJson
 from hvoinspect.report.sentence import Sentence
 from hvoinspect.report.words import bytes_text, count_text, percent_text, verdict
@@ -25,62 +25,25 @@ MEANING_COLUMNS = 72
 
 def show(result: ScanResult, console: Console) -> None:
     """Print `result` on `console`."""
-    console.print(Page(result), highlight=False)
+    print_fitted(console, lambda _: _parts(result))
 
 
-class Page:
-    """All that is shown of a result. No line ends in spaces."""
-
-    def __init__(self, result: ScanResult) -> None:
-        self.result = result
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render for the width at hand: what does not fit side by side goes one below the other."""
-        for part in self._parts():
-            for line in console.render_lines(fitting(part, console, options), options, pad=False):
-                yield from trimmed(line)
-                yield Segment.line()
-
-    def _parts(self) -> Iterator[Sequence[RenderableType]]:
-        """Yield the parts of the page, each in one or more forms, the widest first."""
-        result = self.result
-        yield [Sentence(title_of(result["source"], result["kernel"]), "dim")]
+def _parts(result: ScanResult) -> Iterator[Sequence[RenderableType]]:
+    """Yield the parts of the page, each in one or more forms, the widest first."""
+    yield [Sentence(title_of(result["source"], result["kernel"]), "dim")]
+    yield [Text()]
+    yield [Sentence(verdict(result), _mood(result))]
+    if result["hugetlb"]:
         yield [Text()]
-        yield [Sentence(verdict(result), _mood(result))]
-        if result["hugetlb"]:
-            yield [Text()]
-            yield [_pools(result), Group(*_pool_sentences(result))]
+        yield [_pools(result), Group(*_pool_sentences(result))]
+    yield [Text()]
+    yield from _numbers(result)
+    if "picture" in result and result["picture"]["cells"]:
         yield [Text()]
-        yield from _numbers(result)
-        if "picture" in result and result["picture"]["cells"]:
-            yield [Text()]
-            yield [Strip(result["picture"])]
-        yield [Text()]
-        for sentence in (*_findings(result), *_notes(result), *_coverage(result)):
-            yield [sentence]
-
-
-def fitting(
-    forms: Sequence[RenderableType], console: Console, options: ConsoleOptions
-) -> RenderableType:
-    """Return the first of `forms` that is no wider than there is room, or the last."""
-    for form in forms[:-1]:
-        if (
-            console.measure(form, options=options.update(max_width=1000)).maximum
-            <= options.max_width
-        ):
-            return form
-    return forms[-1]
-
-
-def trimmed(line: Sequence[Segment]) -> list[Segment]:
-    """Return `line` without the spaces at its end."""
-    kept = list(line)
-    while kept and not kept[-1].text.rstrip(" "):
-        kept.pop()
-    if kept:
-        kept[-1] = kept[-1]._replace(text=kept[-1].text.rstrip(" "))
-    return kept
+        yield [Strip(result["picture"])]
+    yield [Text()]
+    for sentence in (*_findings(result), *_notes(result), *_coverage(result)):
+        yield [sentence]
 
 
 def title_of(source: SourceJson, kernel: KernelJson) -> str:

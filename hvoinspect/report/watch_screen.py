@@ -13,8 +13,9 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from hvoinspect.report.fitted import trimmed
 from hvoinspect.report.sentence import Sentence, safe
-from hvoinspect.report.terminal import title_of, trimmed
+from hvoinspect.report.terminal import title_of
 from hvoinspect.report.watch import (
     POOL_COLUMNS,
     Pool,

@@ -53,6 +53,11 @@ class HugetlbMark:
     bits: Bits
     value: int
 
+    def among(self, values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Tell which of `values`, uint64, read at `where`, are marked: bool, shaped as they are."""
+        found = values >> np.uint64(self.bits.shift) & np.uint64(self.bits.mask)
+        return np.asarray(found == np.uint64(self.value))
+
 
 @dataclass(frozen=True)
 class StructPage:

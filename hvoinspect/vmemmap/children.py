@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import multiprocessing
 import os
 import signal
@@ -13,12 +11,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from hvoinspect.parent import end_with_parent
 from hvoinspect.vmemmap.jobs import Found
 
 __all__ = ["BrokenProcessPool", "forked"]
-
-_PR_SET_PDEATHSIG = 1
-"""include/uapi/linux/prctl.h."""
 
 _look: Callable[[int], Any] | None = None
 """In a child: what it looks with."""
@@ -52,7 +48,7 @@ def _begin(look: Callable[[int], Any], parent: int) -> None:
     _look = look
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     if os.getppid() != parent:
         os._exit(1)
 
@@ -61,8 +57,3 @@ def _do(start: int) -> Any:
     if _look is None:
         raise AssertionError("a child begins with _begin()")
     return _look(start)
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)

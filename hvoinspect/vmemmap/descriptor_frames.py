@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.layout import VMEMMAP_PAGE, Descriptors, Kernel, StructPage
+from hvoinspect.target.layout import VMEMMAP_PAGE, Descriptors, Kernel, PageField, StructPage
 from hvoinspect.target.memory import WORDS
 from hvoinspect.target.ranges import places_in
 from hvoinspect.vmemmap.chunks import MappedPages
 from hvoinspect.vmemmap.distinct import distinct
-from hvoinspect.vmemmap.fields import bytes_at, marked, words_at
+from hvoinspect.vmemmap.fields import bytes_at, marked, values_at, words_at
 from hvoinspect.vmemmap.holds import StructPages
 from hvoinspect.vmemmap.memdesc import Model
 from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding, decode, is_a_mask, lowest_mask
@@ -166,7 +166,7 @@ class Frames:
     ) -> None:
         row, column = np.divmod(begin.ravel().nonzero()[0], self._per)
         page = self._kernel.page
-        order = words[row, column * (page.size // 8) + page.private // 8]
+        order = values_at(words, page.size, row, column, PageField(0, page.private, 8))
         pfn, which = self._pfns(rows[row], column)
         self._blocks.append((pfn, order[which]))
 
@@ -177,14 +177,10 @@ class Frames:
         row, column = np.divmod(head.ravel().nonzero()[0], self._per)
         is_named = np.zeros(len(row), np.bool_)
         for mark in self._named:
-            where = mark.where
-            # Maybe of the next struct page, which is in the same frame: heads have even places.
-            place = (column + where.index) * (page.size // 8) + where.offset // 8
-            word = words[row, np.minimum(place, WORDS - 1)]
-            value = word >> np.uint64(8 * (where.offset & 7) + mark.bits.shift)
-            is_named |= value & np.uint64(mark.bits.mask) == np.uint64(mark.value)
+            is_named |= mark.among(values_at(words, page.size, row, column, mark.where))
         if page.mapping is not None:
-            is_named |= words[row, column * (page.size // 8) + page.mapping // 8] != 0
+            mapping = PageField(0, page.mapping, 8)
+            is_named |= values_at(words, page.size, row, column, mapping) != 0
         self._unnamed.append(self._pfns(rows[row[~is_named]], column[~is_named])[0])
 
     def _pfns(

@@ -97,7 +97,7 @@ def _add(rows: Rows, at: NDArray[np.intp], holds: Holds, pages: StructPages) -> 
     rows.first[at], rows.last[at] = held[:, 0], held[:, -1]
     rows.first_tail[at] = pages.tail[:, 0]
     inner = Cells(pages.own[:, 1:], held[:, 1:], pages.tail[:, 1:])
-    verdict = judge(inner, held[:, :-1], False, UNKNOWN_HEAD, holds.model)
+    verdict = judge(inner, held[:, :-1], False, holds.model)
     rows.verdicts[at] = 0
     for value in np.flatnonzero(np.bincount(verdict.ravel())).tolist():
         here = verdict == value
@@ -209,8 +209,7 @@ def _by_struct_page(
     if model.others == "itself":
         for mark in (page.hugetlb, more.slab, more.table):
             if mark is not None:
-                value = chunk.values(heads, mark.where) >> np.uint64(mark.bits.shift)
-                heads = heads[value & np.uint64(mark.bits.mask) != np.uint64(mark.value)]
+                heads = heads[~mark.among(chunk.values(heads, mark.where))]
         if page.mapping is not None:
             heads = heads[chunk.values(heads, PageField(0, page.mapping, 8)) == 0]
     if model.free == "itself":

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.layout import HugetlbMark
+from hvoinspect.target.layout import HugetlbMark, PageField
+from hvoinspect.target.memory import WORDS
 
 _BYTE_SWAP = 7 if sys.byteorder == "big" else 0
 """Of a byte's place in a word, where words are native and not as in the kernel's memory."""
@@ -38,7 +39,23 @@ def marked(words: NDArray[np.uint64], size: int, mark: HugetlbMark) -> NDArray[n
     offset, shift = mark.where.offset + mark.bits.shift // 8, mark.bits.shift % 8
     if mark.bits.mask == 0xFF and shift == 0:
         return np.asarray(bytes_at(words, size, offset) == mark.value)
-    low = np.uint64(8 * (mark.where.offset & 7) + mark.bits.shift)
-    word = words_at(words, size, mark.where.offset & ~7) >> low
-    found: NDArray[np.bool_] = word & np.uint64(mark.bits.mask) == np.uint64(mark.value)
-    return found
+    word = words_at(words, size, mark.where.offset & ~7)
+    return mark.among(word >> np.uint64(8 * (mark.where.offset & 7)))
+
+
+def values_at(
+    words: NDArray[np.uint64],
+    size: int,
+    at: NDArray[np.intp],
+    place: NDArray[np.intp] | int,
+    where: PageField,
+) -> NDArray[np.uint64]:
+    """Return `where` of compound pages whose heads are at `place` of the frames `at`: uint64.
+
+    Heads have even places, so the struct page after one is in the same frame; for what is none,
+    anything may be returned.
+    """
+    first = (where.index * size + where.offset) // 8
+    word = words[at, np.minimum(place * (size // 8) + first, WORDS - 1)]
+    value = word >> np.uint64(8 * (where.offset & 7))
+    return value & np.uint64((1 << (8 * where.size)) - 1) if where.size < 8 else value

@@ -132,8 +132,7 @@ def marked_heads(kernel: Kernel, chunk: Chunk) -> tuple[NDArray[np.uint64], NDAr
         return np.zeros(0, np.uint64), np.zeros(0, np.uint8)
     heads = np.flatnonzero(chunk.pages.kind == PageClass.HEAD)
     pfn = heads.astype(np.uint64) + np.uint64(chunk.first_pfn)
-    value = chunk.values(pfn, mark.where) >> np.uint64(mark.bits.shift)
-    pfn = pfn[(value & np.uint64(mark.bits.mask)) == mark.value]
+    pfn = pfn[mark.among(chunk.values(pfn, mark.where))]
     return pfn, chunk.values(pfn, kernel.page.order).astype(np.uint8)
 
 

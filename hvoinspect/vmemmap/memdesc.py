@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hvoinspect.vmemmap.pages import UNKNOWN_HEAD
+
 NULL = np.uint64(0xFFFF_FFFF_FFFF_FFFE)
 """Stands for no memdesc; a memdesc is else named by the pfn of a struct page that holds it."""
 
@@ -102,7 +104,6 @@ def judge(
     cells: Cells,
     before: NDArray[np.uint64],
     begins: NDArray[np.bool_] | bool,
-    unknown: np.uint64,
     model: Model,
 ) -> NDArray[np.uint8]:
     """Return the Verdict on each of `cells`: uint8[c].
@@ -122,5 +123,5 @@ def judge(
         if model.others == "itself":
             verdict[missed & (cells.memdesc == cells.own)] = Verdict.UNNAMED
         verdict[missed & begins] = Verdict.RUN_START
-    verdict[(cells.memdesc == unknown) | (before == unknown)] = Verdict.UNJUDGED
+    verdict[(cells.memdesc == UNKNOWN_HEAD) | (before == UNKNOWN_HEAD)] = Verdict.UNJUDGED
     return verdict

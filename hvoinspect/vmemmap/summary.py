@@ -10,7 +10,6 @@ Only for struct pages of which a whole number, and a power of two, fills a frame
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -18,12 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hvoinspect.target.layout import VMEMMAP_PAGE, HugetlbMark, PageField, StructPage
-from hvoinspect.target.memory import WORDS
+from hvoinspect.target.layout import VMEMMAP_PAGE, PageField, StructPage
+from hvoinspect.vmemmap.fields import bytes_at, marked, values_at, words_at
 from hvoinspect.vmemmap.pages import lowest_mask, mask_word
-
-_BYTE_SWAP = 7 if sys.byteorder == "big" else 0
-"""Of a byte's place in a word, where words are native and not as in the kernel's memory."""
 
 
 class Holds(IntEnum):
@@ -112,11 +108,11 @@ class Summarizer:
         `address` uint64[f]: where each is mapped first. Returns the free blocks that begin in them,
         with `row` as in `rows`. Raises IrregularError.
         """
-        page, per = self._page, self.per_frame
+        page = self._page
         bit = page.head_bit.bit_length() - 1
-        tail = _byte(words, page.size, page.compound, per)
+        tail = bytes_at(words, page.size, page.compound)
         tail &= 1
-        head = _byte(words, page.size, page.flags + bit // 8, per)
+        head = bytes_at(words, page.size, page.flags + bit // 8)
         head &= 1 << bit % 8
         taken = tail | head
         into.holds[rows] = Holds.SINGLES
@@ -129,7 +125,7 @@ class Summarizer:
     def _busy(self, some: _Busy, rows: NDArray[np.intp], into: Summaries) -> NDArray[np.uint8]:
         """Summarize frames that have tails or heads; return what they hold."""
         require(not (some.tail & some.head).any())
-        word = _word(some.words, self._page.compound, self._page.size)[some.at]
+        word = words_at(some.words, self._page.size, self._page.compound)[some.at]
         first = word[:, 1]
         same = word == first[:, None]
         alike = same[:, 1:].all(axis=1) & some.tail[:, 1]
@@ -161,7 +157,7 @@ class Summarizer:
             count = self._value(words, at, 0, PageField(0, page.refcount, 4))
             into.frozen[rows] = count == 0
         if page.hugetlb is not None:
-            into.hugetlb[rows] = self._marked(words, at, 0, page.hugetlb)
+            into.hugetlb[rows] = page.hugetlb.among(self._value(words, at, 0, page.hugetlb.where))
 
     def _mixed(
         self,
@@ -201,7 +197,9 @@ class Summarizer:
         goes_on = (word[:, 1:] == word[:, :-1]) | ~tail[:, 1:] | ~tail[:, :-1]
         require(goes_on.all())
         if page.hugetlb is not None:
-            require(not self._marked(some.words, at, place, page.hugetlb).any())
+            require(
+                not page.hugetlb.among(self._value(some.words, at, place, page.hugetlb.where)).any()
+            )
         into.word[rows] = named[0]
         into.heads[rows] = np.bincount(row, minlength=len(mixed))
         into.tails[rows] = tail.sum(axis=1)
@@ -214,14 +212,7 @@ class Summarizer:
         if mark is None:
             none = np.zeros(0, np.intp)
             return FreeBlocks(none, none, np.zeros(0, np.uint64))
-        offset, shift = mark.where.offset + mark.bits.shift // 8, mark.bits.shift % 8
-        if mark.bits.mask == 0xFF and shift == 0:
-            marked = _byte(words, page.size, offset, self.per_frame) == mark.value
-        else:
-            word = _word(words, mark.where.offset & ~7, page.size)
-            low = np.uint64(8 * (mark.where.offset & 7) + mark.bits.shift)
-            marked = word >> low & np.uint64(mark.bits.mask) == np.uint64(mark.value)
-        place = marked.ravel().nonzero()[0]
+        place = marked(words, page.size, mark).ravel().nonzero()[0]
         at, place = self._in_frames(place[taken.ravel()[place] == 0])
         order = words[at, place * (page.size // 8) + page.private // 8]
         return FreeBlocks(rows[at], place, order)
@@ -237,23 +228,7 @@ class Summarizer:
         place: NDArray[np.intp] | int,
         where: PageField,
     ) -> NDArray[np.uint64]:
-        """Return `where` of the compound pages whose heads are at `place` of the frames `at`."""
-        size = self._page.size
-        first = (where.index * size + where.offset) // 8
-        word = words[at, np.minimum(place * (size // 8) + first, WORDS - 1)]
-        value = word >> np.uint64(8 * (where.offset & 7))
-        return value & np.uint64((1 << (8 * where.size)) - 1) if where.size < 8 else value
-
-    def _marked(
-        self,
-        words: NDArray[np.uint64],
-        at: NDArray[np.intp],
-        place: NDArray[np.intp] | int,
-        mark: HugetlbMark,
-    ) -> NDArray[np.bool_]:
-        value = self._value(words, at, place, mark.where) >> np.uint64(mark.bits.shift)
-        marked: NDArray[np.bool_] = (value & np.uint64(mark.bits.mask)) == np.uint64(mark.value)
-        return marked
+        return values_at(words, self._page.size, at, place, where)
 
 
 class _Busy(NamedTuple):
@@ -267,14 +242,3 @@ class _Busy(NamedTuple):
     tail: NDArray[np.bool_]
     head: NDArray[np.bool_]
     address: NDArray[np.uint64]
-
-
-def _byte(words: NDArray[np.uint64], size: int, offset: int, per: int) -> NDArray[np.uint8]:
-    """Return the byte at `offset` of each struct page, uint8[f, per], a copy."""
-    each = words.view(np.uint8).reshape(-1, size)[:, offset ^ _BYTE_SWAP]
-    return each.copy().reshape(-1, per)
-
-
-def _word(words: NDArray[np.uint64], offset: int, size: int) -> NDArray[np.uint64]:
-    """Return the word at `offset` of each struct page, uint64[f, per], a view."""
-    return words[:, offset // 8 :: size // 8]

@@ -26,7 +26,7 @@ from hvoinspect.vmemmap.frames import read_frames
 from hvoinspect.vmemmap.jobs import jobs_for, looks
 from hvoinspect.vmemmap.look import look_until_still, map_now, map_windows
 from hvoinspect.vmemmap.memdesc import DAMAGE, NULL, Cells, Model, Verdict, judge
-from hvoinspect.vmemmap.pages import UNKNOWN_HEAD, Encoding
+from hvoinspect.vmemmap.pages import Encoding
 from hvoinspect.vmemmap.runs import (
     Guard,
     Runs,
@@ -250,7 +250,7 @@ def _verdicts(rows: Rows, model: Model) -> NDArray[np.int32]:
     verdicts = rows.verdicts.copy()
     at = np.flatnonzero(rows.there[1:]) + 1
     first = Cells(rows.pfn[at], rows.first[at], rows.first_tail[at])
-    of_first = judge(first, rows.last[at - 1], ~rows.there[at - 1], UNKNOWN_HEAD, model)
+    of_first = judge(first, rows.last[at - 1], ~rows.there[at - 1], model)
     verdicts[at, of_first] += 1
     for value in np.flatnonzero(np.bincount(of_first, minlength=len(Verdict))).tolist():
         if value > Verdict.AGREES:
@@ -267,5 +267,5 @@ def _verdict_of_first(piece: _Piece, before: _Piece | None, model: Model) -> Ite
     follows = before is not None and before.first_pfn + CHUNK_PAGES == piece.first_pfn
     last = before.last if before is not None and follows else NULL
     begins = before is None or not (follows and before.there[1])
-    verdict = judge(piece.first, np.array([last]), np.array([begins]), UNKNOWN_HEAD, model)
+    verdict = judge(piece.first, np.array([last]), np.array([begins]), model)
     yield Verdict(int(verdict[0]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hvoinspect.cli.options import output_options
+from hvoinspect.cli.options import output_options, width_option
 from hvoinspect.cli.output import check_output, emit
 from hvoinspect.cli.progress import progress_bar
 from hvoinspect.errors import ExitStatus, printable
@@ -46,9 +46,7 @@ Exit status: 0 answered, 2 usage, 3 cannot inspect, 4 some could not be read.
     metavar="N",
     help="Read in N processes; by default as many as there are CPUs.",
 )
-@click.option(
-    "--width", type=click.IntRange(40, 400), metavar="N", help="Columns, if not the terminal's."
-)
+@width_option
 @output_options
 @click.pass_context
 def query(

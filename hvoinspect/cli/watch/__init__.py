@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from hvoinspect.cli.options import target_options, verbose_option
+from hvoinspect.cli.options import scan_options, target_options, verbose_option
 from hvoinspect.target.choice import Target
 
 EPILOG = """
@@ -50,18 +50,7 @@ INTERVAL_SECONDS = 5.0
     metavar="N",
     help="End after N scans.",
 )
-@click.option(
-    "--ignore",
-    multiple=True,
-    metavar="RULE",
-    help="Leave out a rule, by its name in scan --rules; may be given more than once.",
-)
-@click.option(
-    "--exhaustive", is_flag=True, help="Read every struct page, and infer none, as scan does."
-)
-@click.option(
-    "--jobs", type=click.IntRange(1, 256), metavar="N", help="Read in N processes, as scan does."
-)
+@scan_options
 @click.option("--strict", is_flag=True, help="Let warnings count as findings.")
 @click.pass_context
 def watch(
