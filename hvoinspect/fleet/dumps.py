@@ -46,6 +46,8 @@ def cluster(scheduler: str | None, jobs: int | None) -> Iterator[Client]:
                     threads_per_worker=jobs or len(os.sched_getaffinity(0)),
                     processes=False,  # each scan is a process of its own anyway
                     dashboard_address=None,
+                    # Its HTTP server all the same: where no other cluster of this host is.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     memory_limit=0,
                 )
             )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -272,6 +274,17 @@ class TestHere:
         again = begin(folder / "*.core", "-o", output, "--skip-existing")
         status, summary = ended(again)
         assert (status, summary["skipped"], summary["dumps"]) == (0, 2, 2)
+
+    def test_beside_another_cluster_of_this_host(self, dumps: Callable[..., Path]) -> None:
+        """Whose HTTP server has the port that Dask takes by itself."""
+        with socket.socket() as other:
+            with contextlib.suppress(OSError):  # then somebody has it anyway
+                other.bind(("", 8787))
+                other.listen()
+            scan = begin(dumps("a.core"))
+            out, err = scan.communicate(timeout=PATIENCE)
+        assert (scan.returncode, err) == (0, "")
+        assert json.loads(out)["scanned"] == 1
 
     def test_no_scan_is_overwritten(self, dumps: Callable[..., Path], tmp_path: Path) -> None:
         folder, output = dumps("a.core"), tmp_path / "scans"
