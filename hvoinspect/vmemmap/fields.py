@@ -23,7 +23,7 @@ def bytes_at(words: NDArray[np.uint64], size: int, offset: int) -> NDArray[np.ui
     `words` uint64[f, 512]: frames.
     """
     each = words.view(np.uint8).reshape(-1, size)[:, offset ^ _BYTE_SWAP]
-    return each.copy().reshape(len(words), -1)
+    return each.copy().reshape(len(words), 8 * WORDS // size)
 
 
 def words_at(words: NDArray[np.uint64], size: int, offset: int) -> NDArray[np.uint64]:

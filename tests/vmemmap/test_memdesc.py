@@ -263,6 +263,15 @@ def test_a_page_that_cannot_be_read_leaves_it_and_the_next_unjudged() -> None:
     assert result.examples[Verdict.UNJUDGED] == ()
 
 
+@every_model
+def test_a_machine_none_of_whose_frames_can_be_read_is_unjudged(model: Model) -> None:
+    machine = Machine((0,))
+    first = machine.frame_of(machine.vmemmap)
+    assert first is not None
+    machine.unreadable |= set(range(first, first + 512))
+    assert found(machine, model) == {Verdict.UNJUDGED: SECTION_PAGES}
+
+
 def test_examples_are_struct_pages_of_that_verdict() -> None:
     machine = Machine((0,))
     machine.compound(512, ORDER_2M)
