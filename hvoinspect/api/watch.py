@@ -50,7 +50,7 @@ class Watched:
         clock = Clock()
         kernel, self._kernel = self._kernel, None
         try:
-            kernel = _as_it_is(kernel) or open_target(self._target)
+            kernel = as_it_is(kernel) or open_target(self._target)
             result = scan_kernel(
                 kernel,
                 progress,
@@ -71,7 +71,7 @@ class Watched:
         return result
 
 
-def _as_it_is(kernel: Kernel | None) -> Kernel | None:
+def as_it_is(kernel: Kernel | None) -> Kernel | None:
     """Return a kernel with what it says of HVO by now; None if it must be opened anew."""
     if kernel is None or not kernel.live:
         return kernel

@@ -22,9 +22,9 @@ from hvoinspect.cli.options import VERBOSE
 from hvoinspect.cli.page import page
 from hvoinspect.cli.report import report
 from hvoinspect.cli.scan import scan
-from hvoinspect.cli.tell import NAME, as_told, print_lines
+from hvoinspect.cli.tell import NAME, as_told, as_usage_error, print_lines
 from hvoinspect.cli.watch import watch
-from hvoinspect.errors import ExitStatus, HvoinspectError
+from hvoinspect.errors import ExitStatus
 from hvoinspect.version import __version__
 
 COMPLETE = "_HVOINSPECT_COMPLETE"
@@ -117,18 +117,8 @@ def _tell(error: BaseException, context: click.Context | None) -> int:
         print_lines("interrupted")
         return INTERRUPTED
     if isinstance(error, click.ClickException):
-        error = _usage(error, context)
+        command = context and context.invoked_subcommand
+        error = as_usage_error(error, f"{NAME} {command or ''}")
     told = as_told(error, verbose=context is not None and VERBOSE in context.meta)
     print_lines(told.why, told.remedy)
     return told.status
-
-
-def _usage(error: click.ClickException, context: click.Context | None) -> HvoinspectError:
-    """Put click's error as the project puts its own."""
-    why = " ".join(error.format_message().split()).rstrip(".")
-    own: click.Context | None = getattr(error, "ctx", None)
-    # An option without its value has no context, but the command was known by then.
-    path = own.command_path if own else f"{NAME} {(context and context.invoked_subcommand) or ''}"
-    return HvoinspectError(
-        why[:1].lower() + why[1:], f"see {path.strip()} --help", ExitStatus.USAGE
-    )

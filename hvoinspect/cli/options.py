@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -19,11 +18,18 @@ VERBOSE = "hvoinspect.verbose"
 """In the `meta` of a click context where -v was given."""
 
 
+PROGRAM = "hvoinspect.program"
+"""In the `meta` of a click context of a drgn session: its drgn.Program, which is the target."""
+
+
 def target_options(command: Command) -> Command:
     """Add the options that say which kernel is looked at; the command gets them as `target`."""
 
     @functools.wraps(command)
     def with_target(*args: Any, **options: Any) -> Any:
+        program = click.get_current_context().meta.get(PROGRAM)
+        if program is not None:
+            return command(*args, target=Target(program=program), **options)
         target = _target(options)
         # Those that come with drgn are commands of its own prompt, and take 50 ms to load, seconds
         # where processors are emulated. What is named in DRGN_PLUGINS is loaded all the same.
@@ -31,48 +37,63 @@ def target_options(command: Command) -> Command:
         return command(*args, target=target, **options)
 
     decorated: Command = with_target
-    for option in (
-        click.option(
-            "--vmcoreinfo",
-            type=click.Path(path_type=Path),
-            metavar="PATH",
-            help="VMCOREINFO of the same boot, for a dump or guest that does not tell it.",
-        ),
-        click.option(
-            "-s",
-            "--symbols",
-            type=click.Path(path_type=Path),
-            metavar="PATH",
-            help="A vmlinux with DWARF of the same build; not needed.",
-        ),
-        click.option(
-            "--demo",
-            type=click.Choice(DEMOS),
-            help="Look at a kernel that is shipped along: before Linux 7.1, or after.",
-        ),
-        click.option(
-            "--qemu",
-            metavar="ADDRESS",
-            help="Look at a QEMU guest from outside, by its QMP socket: a path or host:port.",
-        ),
-        click.option(
-            "-c",
-            "--core",
-            type=click.Path(path_type=Path),
-            metavar="PATH",
-            help="Look at a crash dump.",
-        ),
-        click.option(
-            "-k", "--kernel", is_flag=True, help="Look at the running kernel (the default)."
-        ),
-    ):
+    for option in _TARGET_OPTIONS:
         decorated = option(decorated)
     return decorated
 
 
+_TARGET_OPTIONS = (
+    click.option(
+        "--vmcoreinfo",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="VMCOREINFO of the same boot, for a dump or guest that does not tell it.",
+    ),
+    click.option(
+        "-s",
+        "--symbols",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="A vmlinux with DWARF of the same build; not needed.",
+    ),
+    click.option(
+        "--demo",
+        type=click.Choice(DEMOS),
+        help="Look at a kernel that is shipped along: before Linux 7.1, or after.",
+    ),
+    click.option(
+        "--qemu",
+        metavar="ADDRESS",
+        help="Look at a QEMU guest from outside, by its QMP socket: a path or host:port.",
+    ),
+    click.option(
+        "-c",
+        "--core",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="Look at a crash dump.",
+    ),
+    click.option("-k", "--kernel", is_flag=True, help="Look at the running kernel (the default)."),
+)
+_TARGET_NAMES = ("vmcoreinfo", "symbols", "demo", "qemu", "core")
+
+
+def without_target(command: click.Command, epilog: str) -> click.Command:
+    """Return a command with `target_options` as it is in a drgn session, which is its target."""
+    left = [p for p in command.params if p.name not in (*_TARGET_NAMES, "kernel")]
+    return click.Command(
+        command.name,
+        params=left,
+        callback=command.callback,
+        help=command.help,
+        short_help=command.short_help,
+        epilog=epilog,
+    )
+
+
 def _target(options: dict[str, Any]) -> Target:
     """Take the target's options out of a command's. Raises click.UsageError."""
-    named = {f.name: options.pop(f.name) for f in dataclasses.fields(Target)}
+    named = {name: options.pop(name) for name in _TARGET_NAMES}
     chosen = ("core", "qemu", "demo")
     if options.pop("kernel") + sum(named[name] is not None for name in chosen) > 1:
         raise click.UsageError("-k, -c, --qemu and --demo exclude each other: give one of them")

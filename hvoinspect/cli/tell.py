@@ -8,7 +8,7 @@ import traceback
 
 import click
 
-from hvoinspect.errors import HvoinspectError, printable
+from hvoinspect.errors import ExitStatus, HvoinspectError, printable
 from hvoinspect.version import __version__
 
 NAME = "hvoinspect"
@@ -18,6 +18,17 @@ def print_lines(*lines: str) -> None:
     """Print lines to stderr, each with the program's name in front."""
     with contextlib.suppress(OSError):  # the exit status tells all the same
         click.echo("\n".join(f"{NAME}: {line}" for line in lines), err=True)
+
+
+def as_usage_error(error: click.ClickException, command: str) -> HvoinspectError:
+    """Put click's error as the project puts its own; `command` is what was called."""
+    why = " ".join(error.format_message().split()).rstrip(".")
+    own: click.Context | None = getattr(error, "ctx", None)
+    # An option without its value has no context, but the command was known by then.
+    path = own.command_path if own else command
+    return HvoinspectError(
+        why[:1].lower() + why[1:], f"see {path.strip()} --help", ExitStatus.USAGE
+    )
 
 
 def as_told(error: BaseException, *, verbose: bool) -> HvoinspectError:

@@ -13,7 +13,7 @@ from drgn import Architecture, FaultError, Platform, Program
 
 from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target.choice import Target
-from hvoinspect.target.denied import no_kcore, reason
+from hvoinspect.target.denied import NoKcoreError, no_kcore, reason
 from hvoinspect.target.drgn_memory import DrgnMemory
 from hvoinspect.target.dumpfile import NO_ADDRESS, DumpFile, open_dump, recognize
 from hvoinspect.target.elf_memory import ElfMemory
@@ -61,18 +61,24 @@ def open_target(target: Target) -> Kernel:
     Raises NoKcoreError if that is the running kernel and its memory cannot be read, and otherwise
     HvoinspectError.
     """
+    if target.program is not None:
+        return _open_session(target.program)
     return learn_opened(open_program(target), target.symbols)
 
 
 def open_program(target: Target) -> Opened:
-    """Open what the user wants to look at, without types. Raises as `open_target`."""
+    """Open what the user wants to look at, but a `program`, without types.
+
+    Raises as `open_target`.
+    """
     if target.core is not None:
-        return _open_core(target.core, target.vmcoreinfo)
+        text = _read_vmcoreinfo(target.vmcoreinfo)
+        return _open_core(target.core, text, _suspect(target.vmcoreinfo))
     if target.qemu is not None:
         return _open_qemu(target.qemu, target.vmcoreinfo)
     if target.demo is not None:
         shipped = Path(__file__).parents[1] / "demos" / f"{target.demo}.hvo"
-        return replace(_open_core(shipped, None), kind="demo", path=target.demo)
+        return replace(_open_core(shipped), kind="demo", path=target.demo)
     prog = _running_program()
     return Opened(prog, _running_memory(prog), "kcore", None, running=True)
 
@@ -107,23 +113,24 @@ def _running_memory(prog: Program, proc: Path = Path("/proc")) -> Memory:
         return DrgnMemory(prog)  # it got in, and knows other ways to the same memory
 
 
-def _open_core(path: Path, vmcoreinfo: Path | None) -> Opened:
+def _open_core(path: Path, text: bytes | None = None, suspect: str | None = None) -> Opened:
     """Open a crash dump or capture; memory that it leaves out is unreadable, and never zeros.
 
+    `text` is its VMCOREINFO where that is not its own, `suspect` as in `Opened`.
     Raises HvoinspectError.
     """
     if is_capture(path):
         with unpacked(path) as core:
             file = OpenFile(Path(f"/proc/self/fd/{core.fileno()}"))
-            return _open_dump(path, file, vmcoreinfo)
+            return _open_dump(path, file, text, suspect)
     if is_flattened(path):
         with rearranged(path) as dump:
             file = OpenFile(Path(f"/proc/self/fd/{dump.fileno()}"))
-            return _open_dump(path, file, vmcoreinfo)
-    return _open_dump(path, open_dump(path), vmcoreinfo)
+            return _open_dump(path, file, text, suspect)
+    return _open_dump(path, open_dump(path), text, suspect)
 
 
-def _open_dump(path: Path, file: OpenFile, vmcoreinfo: Path | None) -> Opened:
+def _open_dump(path: Path, file: OpenFile, text: bytes | None, suspect: str | None) -> Opened:
     """Open the dump in `file`, which the user knows as `path`.
 
     All who read it, drgn too, read this very file, whatever the path comes to be a name of.
@@ -140,7 +147,6 @@ def _open_dump(path: Path, file: OpenFile, vmcoreinfo: Path | None) -> Opened:
         raise HvoinspectError(
             f"{path} is cut short, and only an ELF dump can be read in part", "copy it again, whole"
         )
-    text = _read_vmcoreinfo(vmcoreinfo)
     if dump.form == "elf" and text is None and b"VMCOREINFO" not in dump.notes:
         raise _no_vmcoreinfo(path, dump)
     # libkdumpfile does not learn it from a dump that QEMU wrote.
@@ -157,9 +163,9 @@ def _open_dump(path: Path, file: OpenFile, vmcoreinfo: Path | None) -> Opened:
     if prog.flags & _RUNNING == _RUNNING and path.name == "kcore":
         # Of another mount of proc: containers have /dev/null in place of their own /proc/kcore.
         return Opened(prog, _running_memory(prog, path.parent), "kcore", str(path), running=True)
-    suspect = f"{path} is cut short: copy it again, whole" if dump.cut_short else None
-    memory = _dump_memory(prog, dump, file)
-    return Opened(prog, memory, "core", str(path), False, suspect or _suspect(vmcoreinfo))
+    if dump.cut_short:
+        suspect = f"{path} is cut short: copy it again, whole"
+    return Opened(prog, _dump_memory(prog, dump, file), "core", str(path), False, suspect)
 
 
 def _dump_memory(prog: Program, dump: DumpFile, file: OpenFile) -> Memory:
@@ -195,6 +201,56 @@ def _open_qemu(address: str, vmcoreinfo: Path | None) -> Opened:
             "socket, or give --vmcoreinfo",
         )
     return Opened(prog, DrgnMemory(prog), "qemu", address, running, _suspect(vmcoreinfo))
+
+
+def _open_session(prog: Program) -> Kernel:
+    """Open what a drgn session has open, and learn it.
+
+    Where that can be opened once more, it is: the session's program is only read, and gets neither
+    types nor symbols from here. Otherwise, as for a guest, the session's own types must do.
+    Raises as `open_target`.
+    """
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        raise HvoinspectError(
+            "what drgn has open is no Linux kernel",
+            "start drgn with -k, -c VMCORE or --qemu QMP_SOCKET",
+        )
+    running = prog.flags & _RUNNING == _RUNNING
+    try:
+        if running:
+            return open_running(_debug_file(prog))
+        if prog.core_dump_path is not None:
+            opened = _open_core(Path(prog.core_dump_path), prog["VMCOREINFO"].string_())
+            return learn_opened(opened, _debug_file(prog))
+    except NoKcoreError:
+        # drgn may have got in where this process cannot: it asks sudo to open /proc/kcore.
+        if not _has_types(prog):
+            raise
+    if not _has_types(prog):
+        raise HvoinspectError(
+            "drgn has no debug information of this kernel",
+            "start drgn with -s VMLINUX, or run hvoinspect by itself, which needs none",
+        )
+    live = bool(prog.flags & drgn.ProgramFlags.IS_LIVE)
+    kind: SourceKind = "kcore" if running else "qemu" if live else "core"
+    return learn_opened(Opened(prog, DrgnMemory(prog), kind, "drgn's session", running=live), None)
+
+
+def _debug_file(prog: Program) -> Path | None:
+    """Return the vmlinux that a session has debug information from, if it is a file."""
+    try:
+        path = prog.main_module().debug_file_path
+    except LookupError:
+        return None
+    return Path(path) if path and Path(path).is_file() else None
+
+
+def _has_types(prog: Program) -> bool:
+    try:
+        prog.type("struct page")
+    except LookupError:
+        return False
+    return True
 
 
 def learn_opened(opened: Opened, symbols: Path | None) -> Kernel:
@@ -265,6 +321,8 @@ def _read_vmcoreinfo(path: Path | None) -> bytes | None:
 
 def _debug_info(prog: Program, symbols: Path | None) -> tuple[DebugInfo, ...]:
     """Register DWARF if it is given or installed, and otherwise BTF and kallsyms."""
+    if _has_types(prog):
+        return ("vmcoreinfo", "dwarf")
     if _load_dwarf(prog, symbols):
         return ("vmcoreinfo", "dwarf")
     register_all(prog)
@@ -291,8 +349,4 @@ def _load_dwarf(prog: Program, symbols: Path | None) -> bool:
             raise HvoinspectError(
                 f"{symbols} cannot be read: {reason(error)}", "give a vmlinux with DWARF"
             ) from error
-    try:
-        prog.type("struct page")
-    except LookupError:
-        return False
-    return True
+    return _has_types(prog)

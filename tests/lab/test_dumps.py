@@ -31,7 +31,7 @@ from lab.errors import LabError
 from lab.guest import Guest
 from lab.machine import Config
 from tests.lab.census import Census
-from tests.lab.conftest import LabPool
+from tests.lab.conftest import LabPool, debug_vmlinux
 from tests.lab.kdump import frames_in, recompressed
 from tests.lab.test_scan import LARGE, PROJECT, PYTHON, SCAN, SMALL, optimized
 
@@ -231,6 +231,45 @@ def test_the_capture_of_a_dump_is_the_dumps_scan(crashed: Crashed, tmp_path: Pat
     assert captured.pop("host") == {"name": None, "boot_id": None}
     assert whole.pop("host")["name"]
     assert captured == whole
+
+
+IN_DRGN = f"""
+import json
+from drgn.commands import run_command
+from drgn.helpers.linux.mm import *
+from hvoinspect.plugin.helpers import *
+pages = list(for_each_hugetlb_page())
+first_node = {SECOND_NODE >> 12}
+apart = [hex(p.page) for p in pages
+         if (PageHead(p.page), compound_order(p.page), page_to_pfn(p.page) >= first_node)
+         != (True, p.order, p.node == 1)]
+for page in [page + tail for page, *_ in pages for tail in (1, 63, 64, 511)]:
+    if hvo_page(page)["head_pfn"] != page_to_pfn(compound_head(page)):
+        apart.append(hex(page))
+orders = [sum(p.order == order and p.optimized for p in pages) for order in (9, 18)]
+print(json.dumps({{"orders": orders, "apart": apart}}))
+run_command(prog, "hvo scan --json")
+"""
+
+
+@with_hvo_on
+def test_drgn_with_debug_information_agrees(crashed: Crashed) -> None:
+    """The plugin in a session of drgn with DWARF: its helpers beside drgn's own."""
+    vmlinux = debug_vmlinux(crashed.config.kernel)
+    drgn = [str(Path(PYTHON).with_name("drgn")), "--log-level", "error", "--no-default-symbols"]
+    done = subprocess.run(
+        [*drgn, "-c", str(crashed.filtered), "-s", str(vmlinux), "-e", IN_DRGN],
+        env=os.environ | {"DRGN_PLUGINS": "hvo=hvoinspect.plugin", "DRGN_DISABLE_PLUGINS": "*"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PROJECT,
+    )
+    assert done.stderr == ""
+    helpers, scan = done.stdout.split("\n", 1)
+    assert json.loads(helpers) == {"orders": [32, 1], "apart": []}
+    in_drgn, alone = of_memory(json.loads(scan)), of_memory(scan_of(crashed.filtered))
+    assert in_drgn == alone
 
 
 def is_part_of(dump: Path, whole: Path) -> NDArray[np.bool_] | None:

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from drgn import ProgramFlags
+from drgn import Program, ProgramFlags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,10 @@ from hvoinspect.errors import ExitStatus, HvoinspectError
 from hvoinspect.target import open as open_module
 from hvoinspect.target.choice import Target
 from hvoinspect.target.denied import NoKcoreError
-from hvoinspect.target.open import open_core, open_running
+from hvoinspect.target.layout import Source
+from hvoinspect.target.open import open_core, open_running, open_target
+from hvoinspect.target.symbols import register_all
+from hvoinspect.vmemmap.scan import scan
 from tests.tiny_kernel import BTF, KALLSYMS, SIZE, TABLES, VARIABLES, TinyKernel
 
 
@@ -206,3 +209,40 @@ class TestRunning:
             open_running()
         assert why in caught.value.why
         assert remedy in caught.value.remedy
+
+
+class TestSession:
+    """A kernel that drgn has open already."""
+
+    def test_a_dump_is_read_as_ever(self, core: Path) -> None:
+        prog = Program()
+        prog.set_core_dump(core)
+        kernel, own = open_target(Target(program=prog)), open_core(core)
+        assert kernel.source == own.source
+        assert scan(kernel).classes == scan(own).classes
+        with pytest.raises(LookupError):
+            prog.type("struct page")
+
+    def test_what_cannot_be_opened_again_is_read_through_it(self) -> None:
+        """As a guest: its types are then the session's."""
+        prog = TinyKernel().program()
+        register_all(prog)
+        finders = prog.enabled_type_finders(), prog.enabled_debug_info_finders()
+        kernel = open_target(Target(program=prog))
+        assert kernel.source == Source("core", "drgn's session", ("vmcoreinfo", "dwarf"))
+        assert scan(kernel).total > 0
+        assert (prog.enabled_type_finders(), prog.enabled_debug_info_finders()) == finders
+
+    def test_without_types_of_its_own_it_is_told_to_get_some(self) -> None:
+        prog = TinyKernel().program()
+        with pytest.raises(HvoinspectError, match="no debug information") as caught:
+            open_target(Target(program=prog))
+        assert "-s VMLINUX" in caught.value.remedy
+        with pytest.raises(LookupError):
+            prog.type("struct page")
+
+    def test_what_is_no_kernel_is_refused(self) -> None:
+        prog = Program()
+        prog.set_pid(os.getpid())
+        with pytest.raises(HvoinspectError, match="no Linux kernel"):
+            open_target(Target(program=prog))
