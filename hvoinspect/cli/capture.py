@@ -21,6 +21,7 @@ Examples:
   hvoinspect scan -c host.hvo              anywhere, without root
   hvoinspect capture -c vmcore -o small.hvo
   xz -dc host.hvo > host.core              a core that plain drgn opens
+
 \b
 Exit status: 0 captured, 2 usage, 3 cannot inspect.
 """

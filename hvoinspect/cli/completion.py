@@ -15,6 +15,7 @@ Examples:
   source <(hvoinspect completion bash)       in ~/.bashrc
   hvoinspect completion zsh > ~/.zfunc/_hvoinspect
   hvoinspect completion fish | source        in config.fish
+
 \b
 Exit status: 0 printed, 2 usage, 3 cannot inspect.
 """

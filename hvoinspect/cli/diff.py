@@ -20,6 +20,7 @@ Examples:
   hvoinspect diff monday.json tuesday.json
   hvoinspect diff 7.0.json 7.1.json --json | jq .vmemmap.net_saved_bytes
   sudo hvoinspect scan --json | hvoinspect diff monday.json /dev/stdin
+
 \b
 Exit status: 0 nothing is worse, 1 new errors, 2 usage, 3 cannot inspect, 4
 nothing is worse, but AFTER saw or checked less. A new error is a finding of

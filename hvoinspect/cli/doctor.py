@@ -15,6 +15,7 @@ Examples:
   sudo hvoinspect doctor                   what works as root
   hvoinspect doctor                        what works as this user
   sudo hvoinspect doctor --json | jq '.checks[] | select(.ok | not)'
+
 \b
 Exit status: 0 a scan of the running kernel works fully, 2 usage, 3 cannot
 inspect it at all, 4 a scan shows the kernel's own view only. What hotpath

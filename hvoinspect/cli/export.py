@@ -33,13 +33,16 @@ Examples:
       /var/lib/prometheus/node-exporter/hvoinspect.prom
   sudo hvoinspect export --listen 127.0.0.1:9751 --interval 300
   hvoinspect export --demo after --format openmetrics
+
 \b
 ADDRESS is a port, HOST:PORT or [IPV6]:PORT; without a host it is 127.0.0.1.
 The metrics are at /metrics. A scrape never waits for a scan: it gets the last
 one, and while there was none yet, none of its metrics.
+
 \b
 A scan that fails is exported too: hvoinspect_scan_success is 0, and of all
 that a scan would have seen there is no sample. --listen goes on after it.
+
 \b
 Exit status: 0 exported, 2 usage, 3 cannot inspect. Findings and what could
 not be seen are metrics, and do not change it. With --listen or --interval it

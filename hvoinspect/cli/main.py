@@ -42,6 +42,7 @@ Examples:
   sudo hvoinspect capture -o host.hvo      a small file to look at elsewhere
   sudo hvoinspect doctor                   what can be read on this host
   hvoinspect scan --help                   all that a command can do
+
 \b
 Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 4 looked, but could not see everything.

@@ -19,11 +19,13 @@ What struct pages hold, beside those of folios:
   free-block  as self, but a free block one memdesc
   slab-table  slabs and page tables one memdesc each, all other pages their
               own, even where they are compound
+
 \b
 Examples:
   sudo hvoinspect memdesc                      the running kernel
   hvoinspect memdesc -c vmcore --model null-free
   hvoinspect memdesc --demo after --json | jq .guard
+
 \b
 Exit status: 0 looked, whatever the answer, 2 usage, 3 cannot inspect,
 4 looked, but could not see everything.

@@ -17,11 +17,13 @@ ADDRESS is one of:
   pfn:0x10024d             a page frame number, also in decimal
   phys:0x10024d000         a physical address, also in decimal
   0xffff88810024d000       an address in the direct map of all memory
+
 \b
 Examples:
   sudo hvoinspect page pfn:0x10024d
   hvoinspect page ffffea0004009374 -c vmcore    the page that an oops names
   sudo hvoinspect page pfn:1049165 --json | jq .head_pfn
+
 \b
 Exit status: 0 explained, 1 the page is not intact, 2 usage, 3 cannot inspect,
 4 explained, but its head or hugepage could not be seen whole.

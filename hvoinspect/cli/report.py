@@ -21,6 +21,7 @@ Examples:
   hvoinspect report monday.json tuesday.json -o report.html
   hvoinspect report --hotpath 7.0/ --hotpath 7.1/ -o rework.html
   hvoinspect report scans/*.json --title "Rack 7" -o rack7.html
+
 \b
 Exit status: 0 written, whatever was found, 2 usage, 3 cannot inspect:
 a file that is no scan or no run.

@@ -25,6 +25,7 @@ Examples:
   hvoinspect scan -c vmcore                a crash dump
   hvoinspect scan --rules                  what is checked
   sudo hvoinspect scan --qemu qmp.sock     a QEMU guest, from outside
+
 \b
 Exit status: 0 no error found, 1 findings, 2 usage, 3 cannot inspect,
 4 looked, but could not see everything.

@@ -19,6 +19,7 @@ Examples:
                                  WHERE errors > 0"
   hvoinspect fleet --schema                the tables, for --sql
   hvoinspect fleet scan dumps/* -o scans/  scan many dumps
+
 \b
 Exit status: 0 answered, 2 usage, 3 cannot inspect, 4 some could not be read.
 """

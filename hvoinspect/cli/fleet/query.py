@@ -24,6 +24,7 @@ Examples:
   hvoinspect fleet scans/ --sql "SELECT release, count(*) FROM latest GROUP BY 1"
   hvoinspect fleet scans/ --parquet tables/
   hvoinspect fleet scans/ --sql "SELECT * FROM outliers" --parquet out.parquet
+
 \b
 Exit status: 0 answered, 2 usage, 3 cannot inspect, 4 some could not be read.
 """

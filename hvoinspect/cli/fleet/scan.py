@@ -23,6 +23,7 @@ Examples:
   hvoinspect fleet scan /var/crash -o scans/
   hvoinspect fleet scan 'dumps/*' --scheduler tcp://head:8786 -o scans/
   hvoinspect fleet scans/                  what they come to
+
 \b
 Exit status: 0 all scanned, 1 findings, 2 usage, 3 cannot inspect any,
 4 some could not be scanned, or not wholly.

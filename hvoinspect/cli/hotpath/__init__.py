@@ -15,6 +15,7 @@ Examples:
   sudo hvoinspect hotpath record -d 10 --sites sites.json
   hvoinspect hotpath compare 7.0/ 7.1/     runs of two kernels side by side
   hvoinspect hotpath COMMAND --help        all that a command can do
+
 \b
 Exit status: 0 done, 2 usage, 3 cannot inspect; record has more.
 """

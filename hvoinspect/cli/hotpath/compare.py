@@ -26,6 +26,7 @@ Examples:
   hvoinspect hotpath compare a1.json b1.json --before a2.json --after b2.json
   hvoinspect hotpath compare 7.0/ 7.1/ --markdown --all -o table.md
   hvoinspect hotpath compare 7.0/ 7.1/ --json | jq '.totals[0].per_unit.ratio'
+
 \b
 Exit status: 0 compared, whatever changed, 2 usage, 3 cannot
 inspect: a file that is no run.

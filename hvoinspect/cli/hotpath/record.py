@@ -24,6 +24,7 @@ Examples:
   sudo hvoinspect hotpath record -d 60 --mode sample     on a busy host
   sudo hvoinspect hotpath record --units 10000 --unit zap -o run.json -- ./zap
   sudo hvoinspect hotpath record -d 10 --budget 2 --cgroup /sys/fs/cgroup/web
+
 \b
 Exit status: 0 counted, 1 the command failed (its own status is in the
 result), 2 usage, 3 cannot count, 4 less was counted than asked for: cut short

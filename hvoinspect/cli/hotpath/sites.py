@@ -33,6 +33,7 @@ Examples:
   hvoinspect hotpath sites --sites sites.json --all
   hvoinspect hotpath sites --compare 7.0.json vmlinux-7.1
   hvoinspect hotpath sites --json | jq '.copies[] | select(.in_loop)'
+
 \b
 Exit status: 0 done, 2 usage, 3 cannot inspect: a file that is no vmlinux
 with DWARF of x86-64, or no file of sites.

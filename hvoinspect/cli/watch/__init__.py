@@ -17,11 +17,14 @@ Examples:
   sudo hvoinspect watch -i 60 >> hvo.log   a line a minute
   sudo hvoinspect watch -n 3 --json        three scans, an object a line
   hvoinspect watch --qemu qmp.sock         a QEMU guest, from outside
+
 \b
 Keys: q quit, p pause and resume, space scan now, ? help.
+
 \b
 Without a terminal it prints a line a scan. A scan that fails is told, and
 tried again at the next; with --json it is told on stderr.
+
 \b
 Exit status: 0 no error found in any scan, 1 findings, 2 usage, 3 cannot
 inspect, 4 looked, but a scan failed or could not see everything. Ctrl-C and
