@@ -82,7 +82,7 @@ def test_all_that_help_says_is_there(pages: Path, path: str) -> None:
         said = re.sub(r"^(Examples|Exit status):", "", paragraph.strip())
         assert in_order(said.split(), text), paragraph
     # A command keeps the help option that it is first asked for.
-    settings = hvoinspect.context_settings | command.context_settings
+    settings = {**hvoinspect.context_settings, **command.context_settings}
     context = click.Context(command, info_name=path, **settings)
     for option in command.get_params(context):
         if isinstance(option, click.Option):
