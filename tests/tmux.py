@@ -35,9 +35,13 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self._tmux("kill-server")
 
+    def write(self, text: str) -> None:
+        """Type text, whose tabs and so on are keys."""
+        self._tmux("send-keys", "-l", text)
+
     def type(self, text: str) -> None:
         """Type a line."""
-        self._tmux("send-keys", "-l", text)
+        self.write(text)
         self.press("Enter")
 
     def run(self, arguments: Sequence[object], then: str = "") -> None:

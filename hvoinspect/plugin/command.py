@@ -34,7 +34,7 @@ ADDRESS is one of:
 \b
 Examples:
   %hvo memdesc
-  %hvo memdesc --model per-object
+  %hvo memdesc --model slab-table
 """,
 }
 

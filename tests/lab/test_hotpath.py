@@ -172,13 +172,13 @@ def test_samples_fall_into_the_functions_that_have_copies(
     guest: Guest, work: Path, sites: Path
 ) -> None:
     """Into the copies themselves, some 20 bytes each, few fall, and here maybe none."""
-    run = record(guest, "--mode", "sample", "--", work, 50 * ZAPS)
+    run = record(guest, "--mode", "sample", "--", work, 15 * ZAPS)
     coverage = run["coverage"]
     assert coverage["clock"] == "cpu-clock"  # there is no PMU under emulation
     assert 0 < coverage["inside"] < coverage["samples"]
     assert sum(c["hits"] for c in run["counts"]) >= coverage["inside"]
 
-    copies = record(guest, "--mode", "sample", "--sites", sites, "--", work, 10 * ZAPS)["coverage"]
+    copies = record(guest, "--mode", "sample", "--sites", sites, "--", work, 4 * ZAPS)["coverage"]
     assert 0 <= copies["inside"] < copies["samples"] / 10
 
 
@@ -211,9 +211,11 @@ def test_a_cgroup_is_counted_alone(guest: Guest, work: Path) -> None:
 
 
 @newest
-@pytest.mark.parametrize("backend", ["bcc", "tracefs"])
-@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+@pytest.mark.parametrize(
+    ("backend", "signal"), [("bcc", "TERM"), ("tracefs", "TERM"), ("tracefs", "KILL")]
+)
 def test_no_signal_leaves_a_probe(guest: Guest, work: Path, backend: str, signal: str) -> None:
+    """Those of bcc are a process's own, and end with it; those of tracefs are the kernel's."""
     out = guest.work / f"{backend}-{signal}.json"
     command = [*RECORD, "--mode", "functions", "--backend", backend, "-d", "600", "-o", str(out)]
     running = guest.start(["sh", "-c", 'echo $$; exec "$@"', "-", *command], cwd=PROJECT)
