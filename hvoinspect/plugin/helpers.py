@@ -2,7 +2,7 @@
 
     >>> from hvoinspect.plugin.helpers import *
     >>> hvo_page(page)["class"]
-    'fake head'
+    'fake_head'
 
 They take the program first, as all of drgn's helpers do, and it may be left out as in these. The
 program is only read. What is learned of its kernel is kept in `prog.cache`.
