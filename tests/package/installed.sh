@@ -1,12 +1,13 @@
 # Installs a Debian package on a copy of this very system that is thrown away, and runs a command there.
 # Arguments: the package, a folder that is mounted at /mnt, the command. Its mounts end with it.
+# Exits with 77 where such a copy cannot be had.
 set -eu
 package=$(realpath "$1") shared=$(realpath "$2")
 shift 2
 copy=$(mktemp -d)
-mount -t tmpfs -o size=3g none "$copy"
+mount -t tmpfs -o size=3g none "$copy" || exit 77
 mkdir "$copy/upper" "$copy/work" "$copy/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$copy/upper,workdir=$copy/work" "$copy/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$copy/upper,workdir=$copy/work" "$copy/root" || exit 77
 mount -t proc proc "$copy/root/proc"
 mount --rbind /dev "$copy/root/dev"
 mount -t tmpfs none "$copy/root/tmp"

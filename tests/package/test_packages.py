@@ -17,6 +17,7 @@ from tests.cli.conftest import PROJECT
 
 pytestmark = pytest.mark.xdist_group("packages")  # which are built once
 
+NO_COPY = 77  # of installed.sh
 CLEAN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 
 
@@ -160,6 +161,8 @@ def debian(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     unshare = ["unshare", "--mount", "sh", *map(str, (script, deb, folder))]
     unshare += ["sh", "-euc", ON_DEBIAN]
     done = subprocess.run(unshare, capture_output=True, text=True, check=False)
+    if done.returncode == NO_COPY or "unshare failed" in done.stderr:
+        pytest.skip(f"this system cannot be copied by mounts: {done.stderr}")
     assert (done.returncode, done.stderr) == (0, "")
     return folder
 
