@@ -11,6 +11,7 @@ import pytest
 
 from lab.guest import Completed, Guest
 from lab.machine import Config
+from tests.lab.conftest import some
 from tests.lab.test_scan import BEFORE_7_1, ON, PROTECTS_TOO_LITTLE, as_nobody, two_lines
 
 PYTHON = sys.executable
@@ -19,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 BOTH = ("7.0", "7.3")
 """The last kernel with pointers, and the newest."""
 
-every_kernel = pytest.mark.parametrize("guest", ON, indirect=True, ids=str)
+some_kernels = pytest.mark.parametrize("guest", some(ON), indirect=True, ids=str)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +43,7 @@ def run(guest: Guest, *arguments: str) -> Completed:
     return guest.run([*PAGE, *arguments], check=False, cwd=PROJECT)
 
 
-@every_kernel
+@some_kernels
 def test_every_page_of_a_2_mib_page_has_drgns_head(witness: dict[str, Any], guest: Guest) -> None:
     small = witness["small"]
     assert (small["compared"], small["apart"]) == (512, [])
@@ -60,7 +61,7 @@ def test_every_page_of_a_2_mib_page_has_drgns_head(witness: dict[str, Any], gues
     assert (hugepage["vmemmap_pages"], hugepage["vmemmap_frames"]) == (8, 1 if fakes else 2)
 
 
-@every_kernel
+@some_kernels
 def test_hundreds_of_pages_of_the_1_gib_page_have_drgns_head(
     witness: dict[str, Any], guest: Guest
 ) -> None:
@@ -79,13 +80,13 @@ def test_hundreds_of_pages_of_the_1_gib_page_have_drgns_head(
     assert (large["hugepage"]["optimized"], large["hugepage"]["flagged"]) == (True, True)
 
 
-@every_kernel
+@some_kernels
 def test_the_printed_drgn_lines_show_the_same(witness: dict[str, Any]) -> None:
     assert witness["lines_run"] == 14
     assert witness["lines_apart"] == []
 
 
-@every_kernel
+@some_kernels
 def test_the_static_key_and_the_direct_map_are_the_kernels(
     witness: dict[str, Any], guest: Guest
 ) -> None:
@@ -94,12 +95,10 @@ def test_the_static_key_and_the_direct_map_are_the_kernels(
     assert witness["direct_map"] == witness["drgn_direct_map"]
 
 
-some_kernels = pytest.mark.parametrize(
-    "guest", [c for c in ON if c.kernel in BOTH], indirect=True, ids=str
-)
+both = pytest.mark.parametrize("guest", [c for c in ON if c.kernel in BOTH], indirect=True, ids=str)
 
 
-@some_kernels
+@both
 def test_the_command_line(guest: Guest, witness: dict[str, Any]) -> None:
     """A tail by its struct page, by its memory in the direct map, and by an address inside."""
     head = witness["small"]["hugepage"]["pfn"]
@@ -118,7 +117,7 @@ def test_the_command_line(guest: Guest, witness: dict[str, Any]) -> None:
     assert (found["pfn"], found["head_pfn"], found["class"]) == (pfn, head, "tail")
 
 
-@some_kernels
+@both
 def test_errors_are_two_lines_and_the_right_status(guest: Guest) -> None:
     for done, status, why in (
         (run(guest, "nonsense"), 2, "names no page"),
