@@ -96,16 +96,20 @@ class TestWheel:
             "hvoinspect diff before.json after.json",
             "hvoinspect report before.json after.json -o report.html",
             "hvoinspect fleet before.json after.json --json >fleet.json",
+            "hvoinspect capture --demo before -o host.hvo",
+            "hvoinspect fleet scan host.hvo -o scans",
             "hvoinspect export --demo after --textfile hvoinspect.prom",
             "hvoinspect memdesc --demo after --json >memdesc.json",
             "hvoinspect watch --demo after --count 1",
             "hvoinspect completion bash >completion.bash",
+            "hvoinspect hotpath --help",
             "python3 -m hvoinspect --version",
         ):
             assert installed.run(line, tmp_path).stderr == "", line
         assert "<html" in (tmp_path / "report.html").read_text()
         assert json.loads((tmp_path / "fleet.json").read_text())["schema"].startswith("hvoinspect.")
         assert "hvoinspect_scan_success 1" in (tmp_path / "hvoinspect.prom").read_text()
+        assert [path.name for path in (tmp_path / "scans").iterdir()] == ["host.json"]
         assert "complete" in (tmp_path / "completion.bash").read_text()
 
     def test_a_program_can_ask(self, installed: Installed, tmp_path: Path) -> None:
