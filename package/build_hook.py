@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ManualPages(BuildHookInterface):  # type: ignore[type-arg]
+class ManualPages(BuildHookInterface[BuilderConfig]):
     """A custom build hook of hatchling, of wheels only."""
 
     PLUGIN_NAME = "custom"

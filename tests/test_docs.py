@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import click
 import pytest
 
-from hvoinspect.cli.main import hvoinspect
+from tests.commands import ALL_COMMANDS
 
 pytestmark = pytest.mark.xdist_group("docs")
 
@@ -170,16 +169,6 @@ def test_reading_it_takes_no_network(site: Site) -> None:
     for style in styles:
         text = style.read_text(encoding="utf-8")
         assert not re.search(r"""(url\(\s*["']?|@import\s+["'])(https?:)?//""", text), style
-
-
-def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    """Yield the command and all below it, each with what one types for it."""
-    yield name, command
-    for below, each in getattr(command, "commands", {}).items():
-        yield from commands(each, f"{name} {below}")
-
-
-ALL_COMMANDS = dict(commands(hvoinspect, "hvoinspect"))
 
 
 @pytest.mark.parametrize("name", ALL_COMMANDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -16,7 +17,6 @@ Command = Callable[..., Any]
 
 VERBOSE = "hvoinspect.verbose"
 """In the `meta` of a click context where -v was given."""
-
 
 PROGRAM = "hvoinspect.program"
 """In the `meta` of a click context of a drgn session: its drgn.Program, which is the target."""
@@ -75,7 +75,7 @@ _TARGET_OPTIONS = (
     ),
     click.option("-k", "--kernel", is_flag=True, help="Look at the running kernel (the default)."),
 )
-_TARGET_NAMES = ("vmcoreinfo", "symbols", "demo", "qemu", "core")
+_TARGET_NAMES = tuple(f.name for f in dataclasses.fields(Target) if f.name != "program")
 
 
 def without_target(command: click.Command, epilog: str) -> click.Command:

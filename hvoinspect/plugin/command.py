@@ -75,6 +75,6 @@ def run(prog: Program, name: str, arguments: Sequence[str]) -> None:
     except click.ClickException as error:
         told = as_usage_error(error, f"%{name}")
         raise CommandArgumentError(f"{told.why}\n{told.remedy}") from None
-    except Exception as error:
+    except Exception as error:  # what is unknown is told as a bug, as a command line does
         told = as_told(error, verbose=context is not None and VERBOSE in context.meta)
         raise CommandError(f"{told.why}\n{told.remedy}") from error

@@ -13,19 +13,11 @@ import pytest
 
 from hvoinspect.cli.main import hvoinspect
 from tests.cli.conftest import PROJECT
+from tests.commands import ALL_COMMANDS as COMMANDS
 
 EPOCH = 1_700_000_000
 
 
-def commands(command: click.Command, path: str) -> dict[str, click.Command]:
-    found = {path: command}
-    if isinstance(command, click.Group):
-        for name, child in command.commands.items():
-            found |= commands(child, f"{path} {name}")
-    return found
-
-
-COMMANDS = commands(hvoinspect, "hvoinspect")
 every_command = pytest.mark.parametrize("path", COMMANDS)
 
 
